@@ -1,1 +1,43 @@
-//! claviger-client.
+//! claviger-client: typed calls to a Claviger cluster.
+//!
+//! A [`Client`] knows the addresses of the nodes and proves who the caller is with a certificate. It finds a node that
+//! answers, gives every call a deadline, repeats what may be repeated, and carries the newest revision that it has
+//! seen, so that one caller never sees time go back, whichever node answers next.
+//!
+//! ```no_run
+//! # async fn story() -> Result<(), claviger_client::Error> {
+//! use claviger_client::{Client, Config, Files};
+//!
+//! let files = Files { ca: "ca.crt".into(), cert: "me.crt".into(), key: "me.key".into() };
+//! let client = Client::new(&Config::new("127.0.0.1:7001,127.0.0.1:7002".parse()?, files))?;
+//! let sealed = client.encrypt("tenants/default/keys/invoices", b"in confidence".to_vec(), &[]).await?;
+//! let opened = client.decrypt("tenants/default/keys/invoices", sealed.ciphertext, &[]).await?;
+//! assert_eq!(&opened.plaintext[..], b"in confidence");
+//! # Ok(()) }
+//! ```
+//!
+//! Not here: what is true about keys (`claviger-core`), and anything that a server decides.
+
+mod audit;
+mod call;
+mod channel;
+mod cluster;
+mod config;
+mod crypto;
+mod dated;
+mod details;
+mod error;
+mod journey;
+mod keys;
+mod roles;
+mod seal;
+mod tls;
+
+pub use audit::AuditTail;
+pub use call::Client;
+pub use channel::ConnectFailed;
+pub use claviger_proto::v1;
+pub use config::{Config, Endpoint, Endpoints, Files};
+pub use crypto::{CIPHERTEXT_EXTRA_BYTES, PLAINTEXT_BYTES_MAX};
+pub use error::{ConfigError, Error, Tried, Why};
+pub use tls::{NodeIdentity, Refusal};

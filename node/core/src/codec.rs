@@ -60,6 +60,10 @@ pub trait Canonical: Sized {
 pub struct Writer(Vec<u8>);
 
 impl Writer {
+    /// Room for `bytes` bytes at once: a secret must not leave copies behind in buffers that it outgrew.
+    pub fn with_room(bytes: usize) -> Self {
+        Writer(Vec::with_capacity(bytes))
+    }
     /// One byte.
     pub fn u8(&mut self, x: u8) -> &mut Self {
         self.0.push(x);

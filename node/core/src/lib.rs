@@ -4,14 +4,32 @@
 //! happen goes out as values. Everything that Raft orders, that a disk stores or that a custodian carries is a format
 //! of this crate.
 
+pub mod barrier;
+pub mod books;
+pub mod ceremony;
 pub mod chance;
 pub mod codec;
+pub mod crypto;
+pub mod decide;
+pub mod envelope;
+pub mod failure;
 pub mod header;
+pub mod kdf;
+pub mod kem;
+pub mod key;
+pub mod keyring;
+pub mod lthash;
+pub mod material;
 pub mod name;
+pub mod page;
+pub mod policy;
 pub mod record;
 pub mod roster;
 pub mod secret;
+pub mod share;
+pub mod slot;
 pub mod time;
+pub mod transit;
 pub mod txn;
 
 /// Whether this build carries planted bugs for the simulator. The daemon refuses to compile when it is true.

@@ -260,7 +260,12 @@ mod tests {
         for bad in ["tenants/a/keys/", "tenants/a/keys/b/keys/c", "tenants//keys/b", "keys/b", "/tenants/a/keys/b"] {
             assert!(bad.parse::<KeyName>().is_err(), "{bad:?}");
         }
-        for bad in ["spiffe://d/claviger/root/x", "spiffe://d/other/node/x", "spiffe://d/claviger/node/x/", "spiffe:///claviger/node/x"] {
+        for bad in [
+            "spiffe://d/claviger/root/x",
+            "spiffe://d/other/node/x",
+            "spiffe://d/claviger/node/x/",
+            "spiffe:///claviger/node/x",
+        ] {
             assert!(bad.parse::<Identity>().is_err(), "{bad:?}");
         }
     }

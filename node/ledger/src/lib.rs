@@ -1,1 +1,26 @@
-//! claviger-ledger.
+//! claviger-ledger: one order of transactions for all nodes, and reads that are as fresh as if there were only one.
+//!
+//! A transaction goes in with [`Ledger::propose`], is signed by the node's [`Author`], ordered by Raft through whoever
+//! leads, and applied on every node alike; the proposer wakes when its *own* node has applied it. A reader takes
+//! [`Ledger::barrier`], then [`Ledger::view`].
+//!
+//! The only crate that names openraft. What it must never contain: keys, plaintext, policy.
+
+mod barrier;
+mod hear;
+mod keeper;
+mod ledger;
+mod machine;
+mod node_files;
+mod peers;
+mod propose;
+mod raft;
+mod words;
+
+pub use ledger::Ledger;
+pub use machine::LedgerView;
+pub(crate) use words::Halt;
+pub use words::{
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision, StartFailed,
+    Status, Timings, Unavailable, Unknown, World,
+};

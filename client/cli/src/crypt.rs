@@ -1,0 +1,116 @@
+//! `claviger encrypt` and `claviger decrypt`: one message, from a file or a pipe to a file or a pipe.
+
+use crate::failure::Failure;
+use crate::files::{self, Readers};
+use crate::key::pair;
+use crate::output::{self, Report};
+use crate::settings::Settings;
+use clap::Args;
+use claviger_client::{CIPHERTEXT_EXTRA_BYTES, PLAINTEXT_BYTES_MAX};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Help of `encrypt`.
+pub const ENCRYPT_EXAMPLES: &str = "\
+The key never leaves the cluster: the file goes there over TLS, and comes back encrypted, 128 bytes longer. At most 64 KiB \
+for now. --context pairs are bound to the ciphertext, in clear nowhere, and must be given again to decrypt.
+
+Examples:
+  claviger encrypt --key invoices letter.txt -o letter.clav
+  claviger encrypt --key invoices --context customer=17 letter.txt > letter.clav
+  claviger encrypt letter.txt | claviger decrypt | cmp - letter.txt   # with CLAVIGER_KEY=invoices";
+
+/// Help of `decrypt`.
+pub const DECRYPT_EXAMPLES: &str = "\
+Examples:
+  claviger decrypt --key invoices letter.clav
+  claviger decrypt --key invoices --context customer=17 letter.clav -o letter.txt   # mode 0600";
+
+/// What to encrypt.
+#[derive(Args)]
+pub struct Encrypt {
+    #[command(flatten)]
+    job: Job,
+}
+
+/// What to decrypt.
+#[derive(Args)]
+pub struct Decrypt {
+    #[command(flatten)]
+    job: Job,
+}
+
+#[derive(Args)]
+struct Job {
+    /// The file to read; without one, or with `-`, the standard input.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The key: `invoices`, or tenants/acme/keys/invoices.
+    #[arg(long, short, env = "CLAVIGER_KEY", hide_env_values = true, value_name = "KEY")]
+    key: Option<String>,
+    /// A pair that is bound to the ciphertext; may be repeated, 64 at most.
+    #[arg(long = "context", short, value_name = "NAME=VALUE", value_parser = pair)]
+    context: Vec<(String, String)>,
+    /// The file to write, whole or not at all; without one, or with `-`, the standard output.
+    #[arg(long, short, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Job {
+    /// The file that is to be written, if it is one.
+    fn target(&self) -> Option<&Path> {
+        self.out.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
+    fn key(&self, settings: &Settings) -> Result<String, Failure> {
+        let given = self.key.as_ref().or(settings.key.as_ref()).ok_or_else(|| {
+            Failure::new("no key is named").next("give --key NAME, set CLAVIGER_KEY, or write `key` into the configuration file")
+        })?;
+        Ok(settings.key_name(given)?.to_string())
+    }
+
+    fn input(&self, bytes_max: usize, too_long: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let (read, name) = match self.file.as_deref().filter(|path| *path != Path::new("-")) {
+            Some(path) => {
+                let file = std::fs::File::open(path).map_err(|e| files::at(path, e))?;
+                (files::bounded(file, bytes_max), path.display().to_string())
+            }
+            None => (files::bounded(std::io::stdin().lock(), bytes_max), "the standard input".to_owned()),
+        };
+        let bytes = read.map_err(|e| Failure::new(format!("{name}: {e}")))?;
+        bytes.ok_or_else(|| Failure::new(format!("{name}: {too_long}")))
+    }
+
+    fn output(&self, bytes: &[u8], readers: Readers) -> Result<Report, Failure> {
+        match self.target() {
+            Some(path) => files::replace(path, bytes, readers)?,
+            None => output::raw(bytes)?,
+        }
+        Ok(Report::silent())
+    }
+}
+
+/// Encrypts.
+pub async fn encrypt(verb: Encrypt, settings: &Settings) -> Result<Report, Failure> {
+    let job = verb.job;
+    if job.target().is_none() && std::io::stdout().is_terminal() {
+        return Err(Failure::new("a ciphertext is not written to a terminal").next("give -o FILE, or redirect the output"));
+    }
+    let key = job.key(settings)?;
+    let client = settings.client()?;
+    let too_long = format!("is longer than {PLAINTEXT_BYTES_MAX} bytes, which is the most that one message may have");
+    let mut plaintext = job.input(PLAINTEXT_BYTES_MAX, &too_long)?;
+    let answer = client.encrypt(&key, std::mem::take(&mut *plaintext), &job.context).await?;
+    job.output(&answer.ciphertext, Readers::Anyone)
+}
+
+/// Decrypts.
+pub async fn decrypt(verb: Decrypt, settings: &Settings) -> Result<Report, Failure> {
+    let job = verb.job;
+    let key = job.key(settings)?;
+    let client = settings.client()?;
+    let mut ciphertext = job.input(PLAINTEXT_BYTES_MAX + CIPHERTEXT_EXTRA_BYTES, "is longer than any ciphertext of claviger encrypt")?;
+    let answer = client.decrypt(&key, std::mem::take(&mut *ciphertext), &job.context).await?;
+    job.output(&answer.plaintext, Readers::Owner)
+}

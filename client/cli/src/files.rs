@@ -1,0 +1,118 @@
+//! Files, written so that none is lost, half written, or readable by those who should not.
+
+use crate::failure::Failure;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// Who may read a new file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Readers {
+    /// Its owner alone: mode 0600.
+    Owner,
+    /// Whoever the umask lets.
+    Anyone,
+}
+
+/// A failure that names the file.
+pub fn at(path: &Path, cause: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("{}: {cause}", path.display()))
+}
+
+/// Refuses before anything is written when one of the files exists and is not to be replaced.
+pub fn refuse_existing(paths: &[&Path], force: bool) -> Result<(), Failure> {
+    match paths.iter().find(|path| !force && path.symlink_metadata().is_ok()) {
+        None => Ok(()),
+        Some(path) => Err(at(path, "exists already").next("choose another place, or replace it with --force")),
+    }
+}
+
+/// Makes a folder that only its owner may enter, with its parents. One that is there is left as it is.
+pub fn folder(path: &Path) -> Result<(), Failure> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| at(path, e))
+}
+
+/// Writes a file whole or not at all: beside its place, synced, then renamed. Replaces what is there.
+pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Failure> {
+    let beside = beside(path)?;
+    let written = write_new(&beside, bytes, readers).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside); // the first failure is the one to tell
+    }
+    written.map_err(|e| at(path, e))
+}
+
+fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> std::io::Result<()> {
+    let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn beside(path: &Path) -> Result<PathBuf, Failure> {
+    let name = path.file_name().ok_or_else(|| at(path, "is no name of a file"))?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}.part", std::process::id()));
+    Ok(path.with_file_name(hidden))
+}
+
+/// Reads a file of at most `bytes_max` bytes.
+pub fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let file = File::open(path).map_err(|e| at(path, e))?;
+    bounded(file, bytes_max).map_err(|e| at(path, e))?.ok_or_else(|| at(path, format!("is longer than {bytes_max} bytes")))
+}
+
+/// Reads to the end; nothing when that is further than `bytes_max` bytes. The buffer never moves, so no copy is left behind.
+pub fn bounded(mut from: impl Read, bytes_max: usize) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let mut buffer = Zeroizing::new(vec![0; bytes_max + 1]);
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match from.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    buffer.truncate(filled);
+    Ok((filled <= bytes_max).then_some(buffer))
+}
+
+/// Reads text of at most `bytes_max` bytes.
+pub fn text(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = read(path, bytes_max)?;
+    let text = String::from_utf8(std::mem::take(&mut *bytes)).map_err(|_| at(path, "is no text"))?;
+    Ok(Zeroizing::new(text))
+}
+
+/// Reads a private file: refused when its group or others may read it.
+pub fn private_text(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, Failure> {
+    let mode = fs::metadata(path).map_err(|e| at(path, e))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(at(path, "others than its owner may read this private file").next(format!("chmod 600 {}", path.display())));
+    }
+    text(path, bytes_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        replace(&path, b"one", Readers::Owner).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(refuse_existing(&[&path], false).unwrap_err().next.unwrap().contains("--force"));
+        replace(&path, b"two", Readers::Owner).unwrap();
+        assert_eq!(private_text(&path, 3).unwrap().as_str(), "two");
+        assert!(read(&path, 2).is_err());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(private_text(&path, 3).unwrap_err().next.unwrap().contains("chmod 600"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+}

@@ -1,0 +1,139 @@
+//! What is signed, and what is sealed on its way, against the committed vectors: genesis, header link, batch, transit.
+//! See `vectors.rs` for the rest.
+
+use claviger_core::chance::{Chance, Fresh};
+use claviger_core::codec::Canonical;
+use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
+use claviger_core::header::{Header, HeaderLink};
+use claviger_core::kem::KemSecret;
+use claviger_core::keyring::Keyring;
+use claviger_core::name::{Digest, Lineage, NodeId, Signature, TxnId};
+use claviger_core::record::RecordKey;
+use claviger_core::roster::{Genesis, Role};
+use claviger_core::secret::Secret32;
+use claviger_core::slot::Root;
+use claviger_core::time::UnixMs;
+use claviger_core::transit::{self, OneTimeKey};
+use claviger_core::txn::{Batch, Checkpoint, Effect, Put, Reliance, SignedBatch, Txn};
+use serde_json::Value;
+
+fn vectors(section: &str) -> Value {
+    let all: Value = serde_json::from_str(include_str!("../../../docs/vectors/v1.json")).unwrap();
+    let found = all[section].clone();
+    assert!(!found.is_null(), "no section {section}");
+    found
+}
+
+fn bytes(v: &Value) -> Vec<u8> {
+    hex::decode(v.as_str().unwrap()).unwrap()
+}
+
+fn array<const N: usize>(v: &Value) -> [u8; N] {
+    bytes(v).try_into().unwrap()
+}
+
+fn secret(v: &Value) -> Secret32 {
+    Secret32::copy_from(&bytes(v)).unwrap()
+}
+
+fn lineage() -> Lineage {
+    Lineage(array(&vectors("root")["lineage"]))
+}
+
+fn keyring() -> Keyring {
+    Keyring::draw(&mut Chance::grow(Fresh::drawn(array(&vectors("keyring")["seed"]))))
+}
+
+#[test]
+fn the_lineage_is_the_hash_of_the_genesis() {
+    let v = vectors("genesis");
+    let genesis = Genesis::from_bytes(&bytes(&v["bytes"])).unwrap();
+    assert_eq!(genesis.to_bytes(), bytes(&v["bytes"]));
+    assert_eq!(sha256(&[&genesis.signed_bytes()]).0, array(&v["lineage"]));
+    assert_eq!((genesis.cluster.as_str(), genesis.region.as_str()), ("demo", "eu-west"));
+    assert_eq!((genesis.threshold, genesis.founded_at), (2, UnixMs(1_700_000_000_000)));
+    assert_eq!(genesis.custodians[1].recipient, "age1bob");
+    assert_eq!(genesis.roster.members.iter().map(|m| (m.node.0, m.role)).next_back(), Some((3, Role::Voter)));
+    assert_eq!(genesis.txn_public, keyring().txn_key().public);
+}
+
+#[test]
+fn header_links_sign_alike() {
+    let v = vectors("header");
+    let header = Header {
+        lineage: lineage(),
+        generation: 1,
+        number: 2,
+        previous: Digest([0xa0; 32]),
+        root: 1,
+        seal_epoch: 3,
+        txn_key: keyring().txn_key(),
+        root_commitment: Digest(array(&vectors("root")["commitment"])),
+        slots: Digest(array(&vectors("slots_digest"))),
+        roster: Digest([3; 32]),
+        custodians: Digest([4; 32]),
+        keyring: Digest([5; 32]),
+    };
+    assert_eq!(header.to_bytes(), bytes(&v["bytes"]));
+    let read = Header::from_bytes(&bytes(&v["bytes"])).unwrap();
+    let link = HeaderLink { header: read, signature: Signature(array(&v["signature"])) };
+    assert!(verify_header(&link, &keyring().txn_key().public));
+    assert_eq!(keyring().sign_header(header), link);
+}
+
+fn records(key: RecordKey, grant: RecordKey) -> Txn {
+    Txn {
+        id: TxnId([1; 16]),
+        turn: 4,
+        decided_at: UnixMs(5),
+        relies: vec![
+            Reliance::Exact(key, 7),
+            Reliance::Exact(grant, 8),
+            Reliance::AtLeast(UnixMs(9)),
+            Reliance::Members(key.collection(), 10),
+        ],
+        puts: vec![Put { key, value: b"value".to_vec() }],
+        deletes: vec![grant],
+        effect: Effect::Records,
+    }
+}
+
+fn bare((i, effect): (u8, Effect)) -> Txn {
+    let id = TxnId([0x30 + i; 16]);
+    Txn { id, turn: 4, decided_at: UnixMs(5), relies: vec![], puts: vec![], deletes: vec![], effect }
+}
+
+#[test]
+fn batches_sign_alike() {
+    let (v, ring) = (vectors("batch"), keyring());
+    let key = ring.key_record(&"tenants/acme/keys/invoice".parse().unwrap());
+    let grant = ring.grant_record(&"spiffe://example.org/claviger/service/alice".parse().unwrap());
+    let checkpoint = Checkpoint { index: 7, sequence: 8, shared: Digest([9; 32]), local: Digest([10; 32]) };
+    let effects = [
+        Effect::Cancel(TxnId([2; 16])),
+        Effect::Tick { before: UnixMs(5), now: UnixMs(6) },
+        Effect::Checkpoint(checkpoint),
+        Effect::Found,
+    ];
+    let txns = [records(key, grant)].into_iter().chain((0..).zip(effects).map(bare)).collect();
+    let batch = Batch { lineage: lineage(), generation: 1, author: NodeId(2), signer: 1, txns };
+    assert_eq!(batch.to_bytes(), bytes(&v["bytes"]));
+    assert_eq!(ring.sign_batch(batch).signature.0, array(&v["signature"]));
+    let read = Batch::from_bytes(&bytes(&v["bytes"])).unwrap();
+    let signed = SignedBatch { batch: read, signature: Signature(array(&v["signature"])) };
+    assert!(verify_batch(&signed, &ring.txn_key()));
+}
+
+#[test]
+fn the_root_key_travels_alike() {
+    let v = vectors("transit");
+    let pair = KemSecret::from_seed(secret(&v["key"]));
+    let key = OneTimeKey { lineage: lineage(), to: NodeId(2), nonce: array(&v["nonce"]), public: pair.public() };
+    let root = Root::new(1, secret(&vectors("root")["key"]));
+    let mut chance = Chance::grow(Fresh::drawn(array(&v["seed"])));
+    assert_eq!(transit::seal_root(&root, &key, &mut chance), Some(bytes(&v["sealed"])));
+    let opened = transit::open_root(&bytes(&v["sealed"]), &key, &pair).unwrap();
+    assert_eq!((opened.number(), opened.key().expose()), (1, root.key().expose()));
+    let identity = SigningKey::from_seed(secret(&v["identity"]));
+    assert_eq!(key.sign(&identity).0, array(&v["signature"]));
+}

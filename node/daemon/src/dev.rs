@@ -1,0 +1,268 @@
+//! The development node: a folder of its own with authorities, certificates and a slot key that nobody had to ask for.
+
+use crate::{
+    config::{Config, Limits, Listen, Log, LogFormat, Node, Raft, TlsFiles, Unseal},
+    entropy::MachineEntropy,
+};
+use claviger_core::{
+    failure::{Failure, Refused},
+    name::{Identity, NodeId, Segment},
+    policy::{GrantRecord, KeyGrant},
+};
+use claviger_server::FoundAsk;
+use claviger_world::entropy::Entropy;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ED25519, SanType,
+};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    fmt::Write as _,
+    fs, io,
+    io::Write as _,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+use zeroize::Zeroizing;
+
+/// Tells our folder from everybody else's.
+const MARKER: &str = "claviger-development-node";
+const MARKER_TEXT: &str =
+    "This folder belongs to `clavigerd dev`. Its keys lie open in it: keep nothing of worth here.\n";
+/// The trust domain, the tenant that may be used at once, and who may.
+const DOMAIN: &str = "dev.claviger";
+const TENANT: &str = "default";
+const ME: &str = "spiffe://dev.claviger/claviger/operator/me";
+const NODE: &str = "spiffe://dev.claviger/claviger/node/1";
+
+type Oops = Box<dyn Error>;
+
+/// A development node's folder, with the configuration that it makes.
+pub struct Home {
+    /// What the node runs with.
+    pub config: Config,
+    folder: PathBuf,
+}
+
+impl Home {
+    /// Takes a folder: a new one, an empty one, or one that was made here before.
+    ///
+    /// # Errors
+    /// When the folder is in use for something else, which is left as it is.
+    pub fn take(folder: &Path, listen: SocketAddr) -> Result<Home, Oops> {
+        if !listen.ip().is_loopback() {
+            return Err("a development node listens on a loopback address only".into());
+        }
+        claim(folder)?;
+        let folder = folder.canonicalize()?;
+        if !folder.join("tls").exists() {
+            furnish(&folder)?;
+        }
+        Ok(Home { config: config(&folder, listen)?, folder })
+    }
+
+    /// One administrator, who may also use every key of the tenant `default`.
+    pub fn founding(&self) -> FoundAsk {
+        let me = me();
+        let tenant = TENANT.parse().expect("a constant name");
+        let all = KeyGrant { tenant, key: None, encrypt: true, decrypt: true };
+        let grants = vec![GrantRecord { identity: me.clone(), grants: vec![all] }];
+        FoundAsk { threshold: 0, custodians: Vec::new(), administrators: vec![me], grants }
+    }
+
+    /// Whether a refused founding means that this node was founded before.
+    pub fn founded_before(failure: Failure) -> Result<(), Oops> {
+        match failure {
+            Failure::Refused(Refused::AlreadyFounded) => Ok(()),
+            other => Err(format!("the development node cannot be founded: {other}").into()),
+        }
+    }
+
+    /// Says loudly what this is, and how to try it. The same lines for the shell stand in `env` in the folder.
+    pub fn tell(&self, clients: SocketAddr, metrics: SocketAddr) -> Result<(), Oops> {
+        let env = self.env(clients)?;
+        let file = self.folder.join("env");
+        fs::write(&file, &env)?;
+        let banner = format!(
+            "\n\
+             ==============================================================================\n\
+             ==  DEVELOPMENT NODE. Its root key lies open in its folder, one process is  ==\n\
+             ==  the whole cluster, and it opens itself. KEEP NOTHING OF WORTH IN IT.    ==\n\
+             ==============================================================================\n\n\
+             folder   {}\ncallers  {clients}\nmetrics  http://{metrics}/metrics\n\n\
+             To try it, in another shell (or: . {}):\n\n{env}\n\
+             \x20   claviger key create first\n\
+             \x20   echo hello | claviger encrypt --key first | claviger decrypt --key first\n\n\
+             Ctrl-C ends it; the folder stays.\n",
+            self.folder.display(),
+            quoted(&file)?,
+        );
+        Ok(io::stdout().write_all(banner.as_bytes())?)
+    }
+
+    fn env(&self, clients: SocketAddr) -> Result<String, Oops> {
+        let mut lines = format!("    export CLAVIGER_ADDR={clients}\n");
+        let files = [("CA", "callers-ca.pem"), ("CERT", "me.pem"), ("KEY_FILE", "me.key")];
+        for (name, file) in files {
+            writeln!(lines, "    export CLAVIGER_{name}={}", quoted(&self.folder.join("tls").join(file))?)?;
+        }
+        Ok(lines)
+    }
+}
+
+fn me() -> Identity {
+    ME.parse().expect("a constant identity")
+}
+
+/// A path as a word of the shell.
+fn quoted(path: &Path) -> Result<String, Oops> {
+    let text = path.to_str().ok_or("the development node's folder needs a name in UTF-8")?;
+    Ok(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+fn claim(folder: &Path) -> Result<(), Oops> {
+    match fs::DirBuilder::new().mode(0o700).create(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(format!("{}: {e}", folder.display()).into()),
+        Ok(()) | Err(_) => {}
+    }
+    let marker = folder.join(MARKER);
+    match fs::read_to_string(&marker) {
+        Ok(text) if text == MARKER_TEXT => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound && fs::read_dir(folder)?.next().is_none() => {}
+        Ok(_) | Err(_) => {
+            let what = "is in use for something else; name an empty or a new folder with --data";
+            return Err(format!("{}: {what}", folder.display()).into());
+        }
+    }
+    Ok(private(&marker, MARKER_TEXT)?)
+}
+
+/// Makes slot key, authorities and certificates: the folder `tls` stands when all of them do.
+fn furnish(folder: &Path) -> Result<(), Oops> {
+    private(&folder.join("slot.key"), &slot_key())?;
+    let tls = folder.join("tls.new");
+    if tls.exists() {
+        fs::remove_dir_all(&tls)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(&tls)?;
+    let (callers, peers) = (Authority::new("callers")?, Authority::new("peers")?);
+    private(&tls.join("callers-ca.pem"), &callers.pem)?;
+    private(&tls.join("peers-ca.pem"), &peers.pem)?;
+    for (authority, uri, name) in [(&callers, NODE, "server"), (&peers, NODE, "peer"), (&callers, ME, "me")] {
+        let (cert, key) = authority.issue(uri)?;
+        private(&tls.join(format!("{name}.pem")), &cert)?;
+        private(&tls.join(format!("{name}.key")), &key)?;
+    }
+    Ok(fs::rename(&tls, folder.join("tls"))?)
+}
+
+fn slot_key() -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    MachineEntropy.fill(&mut *bytes);
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    // Writing to a string does not fail.
+    bytes.iter().for_each(|b| _ = write!(text, "{b:02x}"));
+    text
+}
+
+fn private(path: &Path, text: &str) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let mut file = file?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// An authority that is forgotten when its certificates are made: nobody can have another from it.
+struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new(name: &str) -> Result<Authority, rcgen::Error> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.distinguished_name.push(DnType::CommonName, format!("Claviger development: {name}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Authority { pem, issuer: Issuer::new(params, key) })
+    }
+
+    fn issue(&self, uri: &str) -> Result<(String, Zeroizing<String>), rcgen::Error> {
+        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        Ok((params.signed_by(&key, &self.issuer)?.pem(), Zeroizing::new(key.serialize_pem())))
+    }
+}
+
+fn config(folder: &Path, listen: SocketAddr) -> Result<Config, Oops> {
+    let file = |name: &str| folder.join("tls").join(name);
+    let files = |ca: &str, cert: &str, key: &str| TlsFiles { ca: file(ca), cert: file(cert), key: file(key) };
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let name = |text: &str| text.parse::<Segment>();
+    Ok(Config {
+        node: Node { id: NodeId(1), data_dir: folder.join("data"), cluster: name(DOMAIN)?, region: name("dev")? },
+        listen: Listen { clients: listen, peers: any, metrics: any, reflection: true },
+        tls_clients: files("callers-ca.pem", "server.pem", "server.key"),
+        tls_peers: files("peers-ca.pem", "peer.pem", "peer.key"),
+        // Never dialled: it is the only node.
+        peers: BTreeMap::from([(NodeId(1), any.to_string())]),
+        administrators: vec![me()],
+        unseal: Unseal::Static(folder.join("slot.key")),
+        raft: Raft::default(),
+        strict_audit: false,
+        limits: Limits::default(),
+        log: Log { format: LogFormat::Text, level: "info" },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{clock::MachineClock, tls::Credentials};
+    use claviger_world::clock::Clock;
+
+    const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7001);
+
+    #[test]
+    fn a_home_is_made_once_and_its_files_serve() {
+        let outer = tempfile::tempdir().unwrap();
+        let folder = outer.path().join("new");
+        let home = Home::take(&folder, LISTEN).unwrap();
+        let first = Credentials::load(&home.config, MachineClock.now()).unwrap();
+        let Unseal::Static(slot) = &home.config.unseal else { panic!("a development slot") };
+        let key = crate::tls::static_slot(slot).unwrap();
+        let again = Home::take(&folder, LISTEN).unwrap();
+        assert_eq!(Credentials::load(&again.config, MachineClock.now()).unwrap().identity, first.identity);
+        assert_eq!(crate::tls::static_slot(slot).unwrap().expose(), key.expose());
+        assert!(again.env(LISTEN).unwrap().contains("export CLAVIGER_KEY_FILE='/"));
+    }
+
+    #[test]
+    fn refuses_a_folder_that_is_not_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |folder: &Path| Home::take(folder, LISTEN).err().map(|e| e.to_string()).unwrap_or_default();
+        fs::write(folder.path().join("letters"), "dear").unwrap();
+        assert!(refused(folder.path()).contains("in use for something else"));
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(names, ["letters"], "and leaves it as it was");
+        fs::write(folder.path().join(MARKER), "another text").unwrap();
+        assert!(refused(folder.path()).contains("in use for something else"));
+        assert!(!refused(&folder.path().join("letters")).is_empty());
+        assert_eq!(refused(&folder.path().join("fresh")), "");
+    }
+
+    #[test]
+    fn refuses_to_listen_to_the_world() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = Home::take(&folder.path().join("x"), "0.0.0.0:7001".parse().unwrap()).err().unwrap();
+        assert!(refused.to_string().contains("loopback"));
+        assert!(!folder.path().join("x").exists());
+    }
+}

@@ -1,0 +1,273 @@
+//! Our own accept loop: strangers get a bounded number of short handshakes, and only who has proven a certificate is
+//! handed to gRPC. When the handshakes are full the oldest gives way, so that a flood of half-open connections cannot
+//! keep a good one out: it has aged less than they have.
+
+use crate::{config::Limits, in_flight::InFlight, tls::Facts};
+use bytes::Bytes;
+use claviger_core::time::UnixMs;
+use claviger_world::clock::Clock;
+use rustls::ServerConfig;
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::{AbortHandle, JoinSet},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::{StreamExt, wrappers::ReceiverStream};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::Connected},
+};
+
+/// Longest TLS handshake, in milliseconds.
+pub const HANDSHAKE_MS_MAX: u64 = 5_000;
+/// Connections that the system holds for us before we accept them.
+const BACKLOG: u32 = 4_096;
+/// Proven connections that wait for gRPC to take them.
+const GUESTS_WAITING_MAX: usize = 64;
+/// Pause when the system has no more files for us, in milliseconds: there is no event that tells when it has.
+const NO_FILES_PAUSE_MS: u64 = 10;
+/// HTTP/2 windows, in bytes: of one stream, of a connection.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// All headers of one request, in bytes.
+const HEADERS_BYTES_MAX: u32 = 16 << 10;
+/// A connection that says nothing is asked after so long, and dropped when it does not answer.
+const KEEP_ALIVE_MS: u64 = 20_000;
+const KEEP_ALIVE_ANSWER_MS_MAX: u64 = 10_000;
+
+/// Says when to stop: true from then on.
+pub type Stop = watch::Receiver<bool>;
+
+/// Completes when it is time to stop, or nobody is left who could say so.
+pub async fn stopped(mut stop: Stop) {
+    // An error means that the sender is gone: that is a stop too.
+    let _ = stop.wait_for(|s| *s).await;
+}
+
+/// What a door needs: which certificate to show now, and what gRPC is told of a proven leaf certificate.
+pub struct Door<I> {
+    /// The TLS configuration for the next connection.
+    pub tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
+    /// What handlers find in a request's extensions, from the leaf in DER; nothing refuses the connection.
+    pub admit: Box<dyn Fn(Bytes) -> Option<I> + Send + Sync>,
+    /// For the end of a certificate.
+    pub clock: Arc<dyn Clock>,
+    /// Handshakes and connections.
+    pub limits: Limits,
+}
+
+/// Binds an address, with a backlog that a flood does not fill at once.
+///
+/// # Errors
+/// Names the address.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|e: io::Error| io::Error::new(e.kind(), format!("cannot listen on {address}: {e}")))
+}
+
+/// Serves `routes` on `listener` until `stop`; then lets requests under way finish.
+///
+/// # Errors
+/// Those of the gRPC server, which has none once it runs.
+pub async fn serve<I>(
+    listener: TcpListener,
+    door: Door<I>,
+    routes: Routes,
+    bound: InFlight,
+    stop: Stop,
+) -> Result<(), tonic::transport::Error>
+where
+    I: Clone + Send + Sync + Unpin + 'static,
+{
+    let streams = door.limits.streams_per_connection;
+    let (guests, come) = mpsc::channel(GUESTS_WAITING_MAX);
+    let accepting = tokio::spawn(accept(listener, Arc::new(door), guests, stop.clone()));
+    let incoming = ReceiverStream::new(come).map(Ok::<_, io::Error>);
+    let served = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_concurrent_streams(streams)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_keepalive_interval(Some(Duration::from_millis(KEEP_ALIVE_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(KEEP_ALIVE_ANSWER_MS_MAX)))
+        .layer(bound)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, stopped(stop))
+        .await;
+    accepting.abort();
+    served
+}
+
+/// A gRPC request.
+pub type Request = tonic::codegen::http::Request<tonic::body::Body>;
+/// A gRPC answer.
+pub type Response = tonic::codegen::http::Response<tonic::body::Body>;
+
+/// Handshakes under way, oldest first.
+#[derive(Default)]
+struct Handshakes {
+    tasks: JoinSet<u64>,
+    by_age: BTreeMap<u64, AbortHandle>,
+    next: u64,
+}
+
+impl Handshakes {
+    fn begin(&mut self, most: usize, work: impl Future<Output = ()> + Send + 'static) {
+        while self.by_age.len() >= most {
+            self.drop_oldest();
+        }
+        let number = self.next;
+        self.next += 1;
+        let task = self.tasks.spawn(async move {
+            work.await;
+            number
+        });
+        self.by_age.insert(number, task);
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, oldest)) = self.by_age.pop_first() {
+            oldest.abort();
+        }
+    }
+
+    /// Forgets one that has ended. Never completes while there is none.
+    async fn ended(&mut self) {
+        match self.tasks.join_next().await {
+            Some(Ok(number)) => _ = self.by_age.remove(&number),
+            // Dropped by us, and forgotten then; or panicked, and dropped when it is the oldest.
+            Some(Err(_)) => {}
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn accept<I: Send + 'static>(
+    listener: TcpListener,
+    door: Arc<Door<I>>,
+    guests: mpsc::Sender<Guest<I>>,
+    stop: Stop,
+) {
+    let places = Arc::new(Semaphore::new(door.limits.connections));
+    let mut handshakes = Handshakes::default();
+    let mut stopped = std::pin::pin!(stopped(stop));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            () = handshakes.ended() => {}
+            next = listener.accept() => match next {
+                Ok((stream, _)) => {
+                    let work = receive(stream, door.clone(), places.clone(), guests.clone());
+                    handshakes.begin(door.limits.handshakes, work);
+                }
+                Err(e) if of_one_connection(&e) => {}
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot accept connections; dropping the oldest handshake");
+                    handshakes.drop_oldest();
+                    tokio::time::sleep(Duration::from_millis(NO_FILES_PAUSE_MS)).await;
+                }
+            },
+        }
+    }
+}
+
+/// Whether accepting failed for the connection and not for us.
+fn of_one_connection(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted)
+}
+
+/// From the open socket to a guest. What a stranger does wrong ends its connection and makes no noise.
+async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Semaphore>, guests: mpsc::Sender<Guest<I>>) {
+    let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
+    let Ok(Ok(stream)) = tokio::time::timeout(limit, shake(stream, (door.tls)())).await else { return };
+    let Ok(place) = places.try_acquire_owned() else {
+        tracing::warn!("a connection was refused: limits.connections is reached");
+        return;
+    };
+    if let Some(guest) = Guest::new(stream, &door, place) {
+        // gRPC that has stopped takes no guests.
+        let _ = guests.send(guest).await;
+    }
+}
+
+async fn shake(stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<TlsStream<TcpStream>> {
+    stream.set_nodelay(true)?;
+    TlsAcceptor::from(tls).accept(stream).await
+}
+
+/// A connection whose certificate is proven. It ends with its certificate, and gives its place free when dropped.
+pub struct Guest<I> {
+    stream: TlsStream<TcpStream>,
+    info: I,
+    expires_at: UnixMs,
+    clock: Arc<dyn Clock>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl<I> Guest<I> {
+    fn new(stream: TlsStream<TcpStream>, door: &Door<I>, place: OwnedSemaphorePermit) -> Option<Guest<I>> {
+        let leaf = Bytes::copy_from_slice(stream.get_ref().1.peer_certificates()?.first()?);
+        let expires_at = Facts::of(&leaf)?.expires_at;
+        let info = (door.admit)(leaf)?;
+        Some(Guest { stream, info, expires_at, clock: door.clock.clone(), _place: place })
+    }
+}
+
+impl<I: Clone + Send + Sync + 'static> Connected for Guest<I> {
+    type ConnectInfo = I;
+    fn connect_info(&self) -> I {
+        self.info.clone()
+    }
+}
+
+impl<I: Unpin> AsyncRead for Guest<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.clock.now() > self.expires_at {
+            return Poll::Ready(Err(io::Error::other("the certificate of this connection has expired")));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<I: Unpin> AsyncWrite for Guest<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+#[path = "listen_tests.rs"]
+mod tests;

@@ -1,0 +1,271 @@
+//! Where the real world and the node meet: everything is opened, started, watched and stopped here, in this order.
+
+use crate::{
+    clock::MachineClock,
+    config::{Config, Limits, Unseal},
+    dev::Home,
+    entropy::MachineEntropy,
+    in_flight::InFlight,
+    listen::{self, Door, Stop},
+    network::PeerNetwork,
+    peer, scrape,
+    tls::{self, LiveTls, peer_certificate},
+};
+use claviger_core::crypto::SigningKey;
+use claviger_rocks::Rocks;
+use claviger_server::{Connection, Node, NodeConfig, Timings, World};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{family::Family, gauge::Gauge},
+    registry::Unit,
+};
+use rustls::crypto::aws_lc_rs;
+use sd_notify::NotifyState;
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+/// Longest that requests of callers may take to end when the node stops, in milliseconds.
+const DRAIN_MS_MAX: u64 = 5_000;
+/// Longest that the node itself may take to hand over its lead and seal, in milliseconds.
+const PARTING_MS_MAX: u64 = 15_000;
+/// Requests of peers under way.
+const PEER_REQUESTS_MAX: usize = 4_096;
+
+type Failure = Box<dyn Error>;
+
+/// Runs a node until a signal ends it, or it must end by itself.
+///
+/// # Errors
+/// What kept it from starting, or made it end.
+pub fn run(config: Config, home: Option<Home>) -> Result<(), Failure> {
+    // One provider, chosen here: with none chosen, a library might choose for itself.
+    aws_lc_rs::default_provider().install_default().map_err(|_| "a TLS provider was installed before ours")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let done = runtime.block_on(live(config, home));
+    // Tasks that wait on a disk or a peer do not keep a process that is done.
+    runtime.shutdown_timeout(Duration::from_millis(DRAIN_MS_MAX));
+    done
+}
+
+/// The sockets, bound before anything else is touched.
+struct Sockets {
+    clients: TcpListener,
+    peers: TcpListener,
+    metrics: TcpListener,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> std::io::Result<Sockets> {
+        let listen = &config.listen;
+        let (clients, peers) = (listen::bind(listen.clients)?, listen::bind(listen.peers)?);
+        Ok(Sockets { clients, peers, metrics: listen::bind(listen.metrics)? })
+    }
+
+    fn addresses(&self) -> std::io::Result<[SocketAddr; 3]> {
+        Ok([self.clients.local_addr()?, self.peers.local_addr()?, self.metrics.local_addr()?])
+    }
+}
+
+async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
+    let mut ends = Ends::listen()?;
+    let clock = Arc::new(MachineClock);
+    let tls = LiveTls::load(&config, clock.clone())?;
+    let sockets = Sockets::bind(&config)?;
+    let addresses = sockets.addresses()?;
+    let disk = Arc::new(Rocks::open(&config.node.data_dir, Box::new(end_at_once))?);
+    let world = World {
+        disk: disk.clone(),
+        network: Arc::new(PeerNetwork::new(tls.clone(), clock.clone())),
+        clock,
+        entropy: Arc::new(MachineEntropy),
+    };
+    let node = Arc::new(Node::start(world, node_config(&config)?).await?);
+    let running = Running::start(&config, &node, &tls, disk, sockets)?;
+    if let Some(home) = &home {
+        node.found(home.founding()).await.map_or_else(Home::founded_before, |_| Ok(()))?;
+        home.tell(addresses[0], addresses[2])?;
+    }
+    tracing::info!(clients = %addresses[0], peers = %addresses[1], metrics = %addresses[2], "node is up");
+    let status = format!("node {}: callers on {}, peers on {}", config.node.id, addresses[0], addresses[1]);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let why = ends.first(&node).await;
+    notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    running.stop(&node).await;
+    why
+}
+
+fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
+    let (node, raft) = (&config.node, &config.raft);
+    Ok(NodeConfig {
+        node: node.id,
+        cluster: node.cluster.clone(),
+        region: node.region.clone(),
+        addresses: config.peers.clone(),
+        identity: SigningKey::from_seed(tls::identity_seed(&config.tls_peers)?),
+        founders: config.administrators.clone(),
+        unseal: match &config.unseal {
+            Unseal::Custodians => claviger_server::Unseal::Custodians,
+            Unseal::Static(file) => claviger_server::Unseal::Static(tls::static_slot(file)?),
+        },
+        timings: Timings {
+            heartbeat_ms: raft.heartbeat_ms,
+            election_min_ms: raft.election_min_ms,
+            election_max_ms: raft.election_max_ms,
+            snapshot_entries: raft.snapshot_entries,
+            log_entries_kept: raft.keep_entries,
+            ..Timings::default()
+        },
+        strict_audit: config.strict_audit,
+        reflection: config.listen.reflection,
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// After a failed write nobody knows what the disk holds: not one more answer may leave, so nothing is wound down.
+fn end_at_once(failure: &claviger_world::disk::DiskFailed) {
+    tracing::error!(error = %failure, "the disk failed; the process ends at once, so that nothing rests on that write");
+    notify(&[NotifyState::Status(&format!("ended: {failure}"))]);
+    std::process::abort();
+}
+
+/// What can end the process.
+struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    fn listen() -> std::io::Result<Ends> {
+        Ok(Ends { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(&mut self, node: &Node) -> Result<(), Failure> {
+        tokio::select! {
+            biased;
+            why = node.ended() => Err(why.into()),
+            _ = self.terminate.recv() => Ok(()),
+            _ = self.interrupt.recv() => Ok(()),
+        }
+    }
+}
+
+/// The listeners, and how they are told to stop: callers first, while peers can still take over.
+struct Running {
+    callers: (watch::Sender<bool>, JoinHandle<Result<(), tonic::transport::Error>>),
+    peers: (watch::Sender<bool>, JoinHandle<Result<(), tonic::transport::Error>>),
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(
+        config: &Config,
+        node: &Arc<Node>,
+        tls: &Arc<LiveTls>,
+        disk: Arc<Rocks>,
+        sockets: Sockets,
+    ) -> std::io::Result<Running> {
+        let (stop_callers, callers_stopped) = watch::channel(false);
+        let (stop_peers, peers_stopped) = watch::channel(false);
+        let callers = callers(sockets.clients, node, tls, config.limits, callers_stopped);
+        let peers = peers(sockets.peers, node, tls, config.limits, peers_stopped.clone());
+        let page = metrics_page(node.clone(), tls.clone(), disk);
+        let mut others = vec![
+            tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped)),
+            tokio::spawn(tls.clone().follow(signal(SignalKind::hangup())?)),
+        ];
+        others.extend(sd_notify::watchdog_enabled().map(|within| tokio::spawn(bark(within / 2))));
+        Ok(Running { callers: (stop_callers, callers), peers: (stop_peers, peers), others })
+    }
+
+    async fn stop(self, node: &Node) {
+        end("callers", self.callers).await;
+        if timeout(Duration::from_millis(PARTING_MS_MAX), node.stop()).await.is_err() {
+            tracing::warn!("the node did not part in time");
+        }
+        end("peers", self.peers).await;
+        self.others.iter().for_each(JoinHandle::abort);
+        tracing::info!("node has stopped");
+    }
+}
+
+async fn end(who: &str, (stop, task): (watch::Sender<bool>, JoinHandle<Result<(), tonic::transport::Error>>)) {
+    stop.send_replace(true);
+    match timeout(Duration::from_millis(DRAIN_MS_MAX), task).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(e))) => tracing::warn!(who, error = %e, "a listener ended badly"),
+        Ok(Err(e)) => tracing::warn!(who, error = %e, "a listener ended badly"),
+        Err(_) => tracing::info!(who, "requests under way were cut off"),
+    }
+}
+
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
+    let tls = tls.clone();
+    let door = Door {
+        tls: Box::new(move || tls.clients()),
+        admit: Box::new(|leaf| Some(Connection { leaf_der: Some(Arc::from(&leaf[..])) })),
+        clock: Arc::new(MachineClock),
+        limits,
+    };
+    tokio::spawn(listen::serve(listener, door, node.routes(), InFlight::new(limits.requests_in_flight), stop))
+}
+
+fn peers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
+    let (tls, domain) = (tls.clone(), tls.now().domain.clone());
+    let door = Door {
+        tls: Box::new(move || tls.peers()),
+        admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
+        clock: Arc::new(MachineClock),
+        limits,
+    };
+    let routes = peer::routes(node.listener());
+    tokio::spawn(listen::serve(listener, door, routes, InFlight::new(PEER_REQUESTS_MAX), stop))
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CertificateLabel {
+    certificate: &'static str,
+}
+
+/// All metrics, the process's own read at each scrape.
+fn metrics_page(node: Arc<Node>, tls: Arc<LiveTls>, disk: Arc<Rocks>) -> scrape::Page {
+    let expiry = Family::<CertificateLabel, Gauge>::default();
+    let free: Gauge = Gauge::default();
+    node.metrics().register(|registry| {
+        let help = "Time until a certificate of this node expires; negative once it has";
+        registry.register_with_unit("tls_certificate_expiry", help, Unit::Seconds, expiry.clone());
+        registry.register_with_unit("disk_free", "Room left on the disk of the data folder", Unit::Bytes, free.clone());
+    });
+    Arc::new(move || {
+        for (certificate, seconds) in tls.seconds_left() {
+            expiry.get_or_create(&CertificateLabel { certificate }).set(seconds);
+        }
+        if let Ok(bytes) = disk.free_bytes() {
+            free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        node.metrics().text()
+    })
+}
+
+/// Tells systemd's watchdog that the runtime still turns.
+async fn bark(every: Duration) {
+    let mut beat = tokio::time::interval(every);
+    loop {
+        beat.tick().await;
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Tells systemd, if it is there to listen; the log has it anyway.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(state) {
+        tracing::debug!(error = %e, "systemd could not be told");
+    }
+}

@@ -1,0 +1,163 @@
+//! Frames from other nodes: checked against the roster, then handed to Raft, to the barrier, or into the log.
+
+use crate::barrier::Barrier;
+use crate::peers::{Peers, Turned};
+use crate::raft::snapshot::{Inbox, Progress};
+use crate::raft::wire::{Unreadable, Wire};
+use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
+use bytes::Bytes;
+use claviger_core::codec::Canonical;
+use claviger_core::name::NodeId;
+use claviger_core::txn::{BATCH_BYTES_MAX, SignedBatch};
+use claviger_proto::peer::v1 as pb;
+use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_request};
+use claviger_world::network::{Frame, FrameKind, PeerCertificate};
+use claviger_world::runtime;
+use openraft::entry::EntryPayload;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest that a forwarded proposal waits to be applied here, before its sender is told that it is unknown.
+const PROPOSAL_MS_MAX: u64 = 10_000;
+
+/// The ear of a ledger.
+pub(crate) struct Ear {
+    pub peers: Arc<Peers>,
+    pub raft: Raft,
+    pub barrier: Arc<Barrier>,
+    pub inbox: Inbox,
+}
+
+impl Ear {
+    /// Answers one frame, or says by name why not.
+    pub async fn hear(&self, from: PeerCertificate, frame: Frame) -> Result<Bytes, String> {
+        let answer = match frame.kind {
+            FrameKind::Raft => self.raft(from, frame.body).await,
+            FrameKind::Propose => self.propose(from, frame.body).await,
+            FrameKind::Barrier => self.barrier(from, frame.body).await,
+            FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status => Err(Turned::Unreadable),
+        };
+        answer.map_err(|turned| turned.to_string())
+    }
+
+    async fn raft(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+        let (from, request) = self.peers.open::<pb::RaftRequest>(from, body)?;
+        let body = match request.body.ok_or(Turned::Unreadable)? {
+            raft_request::Body::Append(append) => raft_reply::Body::Append(self.append(append).await?),
+            raft_request::Body::Vote(vote) => raft_reply::Body::Vote(self.vote(vote, false).await?),
+            raft_request::Body::PreVote(vote) => raft_reply::Body::Vote(self.vote(vote, true).await?),
+            raft_request::Body::Snapshot(chunk) => raft_reply::Body::Snapshot(self.snapshot(from, chunk).await?),
+            raft_request::Body::Transfer(transfer) => raft_reply::Body::Transfer(self.transfer(transfer).await?),
+        };
+        self.peers.seal(from, pb::RaftReply { envelope: None, body: Some(body) })
+    }
+
+    async fn append(&self, append: pb::RaftAppend) -> Result<pb::RaftAppendReply, Turned> {
+        let request = AppendEntriesRequest::<Types>::from_wire(append).map_err(unreadable)?;
+        for entry in &request.entries {
+            if let EntryPayload::Membership(membership) = &entry.payload
+                && !self.peers.knows_all(membership.nodes().map(|(id, _)| *id))
+            {
+                return Err(Turned::StrangeMembership);
+            }
+        }
+        let response = self.raft.append_entries(request).await.map_err(stopped)?;
+        Ok(response.to_wire())
+    }
+
+    async fn vote(&self, vote: pb::RaftVoteRequest, before: bool) -> Result<pb::RaftVoteReply, Turned> {
+        let request = VoteRequest::<Types>::from_wire(vote).map_err(unreadable)?;
+        let response = if before { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        Ok(response.map_err(stopped)?.to_wire())
+    }
+
+    async fn snapshot(&self, from: NodeId, chunk: pb::SnapshotChunk) -> Result<pb::SnapshotReply, Turned> {
+        let vote = match self.inbox.take(from, chunk, self.peers.lineage()).map_err(unreadable)? {
+            Progress::Taken => self.own_vote(),
+            Progress::Whole { vote, meta, image } => {
+                let snapshot = Snapshot { meta, snapshot: image };
+                self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?.vote
+            }
+        };
+        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
+    }
+
+    fn own_vote(&self) -> Vote {
+        use openraft_rt::WatchReceiver;
+        self.raft.server_metrics().borrow_watched().vote
+    }
+
+    async fn transfer(&self, transfer: pb::RaftTransfer) -> Result<pb::RaftTransferReply, Turned> {
+        let request = TransferLeaderRequest::<Types>::from_wire(transfer).map_err(unreadable)?;
+        let accepted = self.raft.handle_transfer_leader(request).await.map_err(stopped)?.is_ok();
+        Ok(pb::RaftTransferReply { accepted })
+    }
+
+    async fn propose(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+        let (from, request) = self.peers.open::<pb::ProposeRequest>(from, body)?;
+        if request.batch.len() > BATCH_BYTES_MAX {
+            return Err(Turned::Unreadable);
+        }
+        let signed = SignedBatch::from_bytes(&request.batch).map_err(|_| Turned::Unreadable)?;
+        if !self.peers.admits(&signed) {
+            return Err(Turned::OtherCluster);
+        }
+        let limit = Duration::from_millis(PROPOSAL_MS_MAX);
+        let (verdict, leader) = match write_local(&self.raft, request.batch, limit).await {
+            Written::Applied => (propose_reply::Verdict::Applied, None),
+            Written::NotLeader(leader) => (propose_reply::Verdict::NotLeader, leader),
+            Written::Unknown => (propose_reply::Verdict::Unknown, None),
+        };
+        let leader = leader.map_or(0, |node| node.0);
+        self.peers.seal(from, pb::ProposeReply { envelope: None, verdict: verdict.into(), leader })
+    }
+
+    async fn barrier(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+        let (from, pb::BarrierRequest { .. }) = self.peers.open::<pb::BarrierRequest>(from, body)?;
+        let leader = self.barrier.leader();
+        let (verdict, index) = if leader != Some(self.peers.node()) {
+            (barrier_reply::Verdict::NotLeader, 0)
+        } else {
+            match self.barrier.join().await {
+                Some(confirmed) => (barrier_reply::Verdict::Confirmed, confirmed.index),
+                None => (barrier_reply::Verdict::NoQuorum, 0),
+            }
+        };
+        let leader = leader.map_or(0, |node| node.0);
+        self.peers.seal(from, pb::BarrierReply { envelope: None, verdict: verdict.into(), index, leader })
+    }
+}
+
+/// What became of a batch that this node's Raft was given.
+pub(crate) enum Written {
+    /// It is in the log, and applied here.
+    Applied,
+    /// It is not in the log: this node does not lead.
+    NotLeader(Option<NodeId>),
+    /// It may or may not come to be in the log.
+    Unknown,
+}
+
+/// Gives a batch to this node's Raft. Its waiters can hang after a lost lease, so there is a limit.
+pub(crate) async fn write_local(raft: &Raft, batch: Bytes, limit: Duration) -> Written {
+    let Ok(done) = runtime::timeout(limit, raft.client_write(Proposal(batch))).await else {
+        return Written::Unknown;
+    };
+    match done {
+        Ok(_) => Written::Applied,
+        Err(failed) => match failed.forward_to_leader() {
+            Some(forward) => Written::NotLeader(forward.leader_id.map(NodeId)),
+            None => Written::Unknown,
+        },
+    }
+}
+
+fn unreadable(_: Unreadable) -> Turned {
+    Turned::Unreadable
+}
+
+/// Raft has stopped here. The peer sees what it would see of a node that is gone.
+fn stopped<E>(_: E) -> Turned {
+    Turned::NotFounded
+}

@@ -1,0 +1,429 @@
+//! The handle: everything that the rest of the node does with the ledger.
+
+use crate::barrier::Barrier;
+use crate::hear::Ear;
+use crate::keeper::Keeper;
+use crate::machine::{LoadFailed, Machine, lineage_of};
+use crate::node_files::NodeFiles;
+use crate::peers::Peers;
+use crate::propose::Proposer;
+use crate::raft::Raft;
+use crate::raft::log::Log;
+use crate::raft::network::Links;
+use crate::raft::snapshot::Inbox;
+use crate::raft::store::{Stage, Store};
+use crate::words::{
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision, StartFailed,
+    Status, Timings, Unavailable, Unknown, World,
+};
+use crate::{Halt, LedgerView};
+use bytes::Bytes;
+use claviger_core::name::{DiskId, Lineage, NodeId, TxnId};
+use claviger_core::record::View;
+use claviger_core::roster::Genesis;
+use claviger_core::txn::{Conflict, Effect, Outcome, SignedBatch, Txn};
+use claviger_world::disk::BoxFuture;
+use claviger_world::network::{Frame, PeerCertificate};
+use claviger_world::runtime::{self, Instant};
+use claviger_world::watch;
+use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
+use openraft_rt::WatchReceiver;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest wait for news of a leader before a barrier is asked for again.
+const RETRY_MS: u64 = 25;
+
+/// One node's part of the ledger. Cheap to clone.
+#[derive(Clone)]
+pub struct Ledger(Arc<Parts>);
+
+struct Parts {
+    config: LedgerConfig,
+    files: NodeFiles,
+    peers: Arc<Peers>,
+    raft: Raft,
+    log: Log,
+    stage: Arc<Stage>,
+    proposer: Arc<Proposer>,
+    barrier: Arc<Barrier>,
+    keeper: Arc<Keeper>,
+    ear: Arc<Ear>,
+    halt: Halt,
+    tasks: Mutex<Vec<runtime::JoinHandle<()>>>,
+}
+
+impl Ledger {
+    /// Reads the disk, proves what it holds, and joins Raft. `observer` may be told things before this returns.
+    pub async fn start(
+        config: LedgerConfig,
+        world: World,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Ledger, StartFailed> {
+        let files = NodeFiles::open(&config, world.disk.clone(), &*world.entropy).await?;
+        let halt = Halt::new(observer.clone());
+        let lineage = files.genesis().as_ref().map(lineage_of);
+        let machine = Machine::load(&*world.disk, lineage).map_err(not_loaded)?;
+        let log = Log::open(world.disk.clone(), halt.clone()).map_err(not_opened)?;
+        let store = Store::open(world.disk.clone(), log.clone(), machine, observer, halt.clone()).map_err(not_loaded)?;
+        let stage = store.stage();
+        let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
+        let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
+        let peers = Arc::new(peers);
+        let raft_config = raft_config(&config)?;
+        let raft = Raft::new(node.0, raft_config, Links(peers.clone()), log.clone(), store).await;
+        let raft = raft.map_err(|fatal| StartFailed::Raft(fatal.to_string()))?;
+        let parts = Parts::new(config, world, files, peers, raft, log, stage, halt);
+        parts.begin();
+        Ok(Ledger(Arc::new(parts)))
+    }
+
+    /// This node.
+    pub fn node(&self) -> NodeId {
+        self.0.config.node
+    }
+
+    /// This node's disk, as the roster must name it.
+    pub fn disk_id(&self) -> DiskId {
+        self.0.files.disk_id()
+    }
+
+    /// How often this node has started on this disk.
+    pub fn incarnation(&self) -> u64 {
+        self.0.files.incarnation()
+    }
+
+    /// The pinned genesis.
+    pub fn genesis(&self) -> Option<Genesis> {
+        self.0.files.genesis()
+    }
+
+    /// The pinned lineage.
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.0.peers.lineage()
+    }
+
+    /// Pins a genesis, durably. The same one again is fine. Until then no peer is listened to.
+    pub async fn pin_genesis(&self, genesis: &Genesis) -> Result<Lineage, PinRefused> {
+        self.0.files.pin(&self.0.config, genesis).await?;
+        self.0.peers.pin(Some(genesis.clone()));
+        Ok(lineage_of(genesis))
+    }
+
+    /// Forgets a genesis that came to nothing. Refused once the log has begun.
+    pub async fn abandon_genesis(&self) -> Result<(), PinRefused> {
+        if !self.0.log.is_empty() {
+            return Err(PinRefused::Begun);
+        }
+        self.0.files.unpin().await?;
+        self.0.peers.pin(None);
+        Ok(())
+    }
+
+    /// Begins Raft with these voters, on one node, once, when all have pinned the genesis.
+    pub async fn initialize(&self, voters: &BTreeSet<NodeId>) -> Result<(), InitializeFailed> {
+        if self.lineage().is_none() || !self.0.peers.knows_all(voters.iter().map(|v| v.0)) {
+            return Err(InitializeFailed::NotFounded);
+        }
+        let members: BTreeMap<u64, EmptyNode> = voters.iter().map(|v| (v.0, EmptyNode {})).collect();
+        self.0.raft.initialize(members).await.map_err(|failed| match failed.api_error() {
+            Some(_) => InitializeFailed::Begun,
+            None => InitializeFailed::Stopped,
+        })
+    }
+
+    /// Proposes the founding batch, signed with the T that the genesis names.
+    pub async fn propose_founding(&self, batch: SignedBatch, deadline: Duration) -> Result<Outcome, ProposeFailed> {
+        self.0.proposer.propose_signed(batch, deadline).await
+    }
+
+    /// Hands over what signs while the keyring is open; none when it closes.
+    pub fn set_author(&self, author: Option<Arc<dyn Author>>) {
+        self.0.proposer.set_author(author);
+    }
+
+    /// Proposes a transaction and waits until this node has applied it, told its observer, and shows the result.
+    pub async fn propose(&self, txn: Txn, deadline: Duration) -> Result<Outcome, ProposeFailed> {
+        self.0.proposer.propose(txn, deadline).await
+    }
+
+    /// Finds out what became of a transaction, and makes sure that nothing will if nothing has: then the answer is
+    /// `Refused(Cancelled)` and it may be decided anew.
+    pub async fn cancel(&self, unknown: Unknown, deadline: Duration) -> Result<Outcome, ProposeFailed> {
+        let mut txn = self.0.keeper.txn(Effect::Cancel(unknown.id));
+        // Refused as too old exactly when the outcome may have been forgotten: what is not known must not be granted.
+        txn.turn = unknown.turn;
+        match self.0.proposer.propose(txn, deadline).await? {
+            Outcome::Accepted(_) => Ok(Outcome::Refused(Conflict::Cancelled)),
+            Outcome::Refused(Conflict::Decided) => self.outcome(&unknown.id).ok_or(ProposeFailed::Unknown(unknown)),
+            Outcome::Refused(_) => Err(ProposeFailed::Unknown(unknown)),
+        }
+    }
+
+    /// Waits until this node has applied what a refusal named, so that deciding anew can see it.
+    pub async fn await_conflict(&self, conflict: &Conflict, deadline: Duration) -> Result<(), Unavailable> {
+        let conflict = conflict.clone();
+        let seen = move |view: &LedgerView| match &conflict {
+            Conflict::Record(key, version) => view.version(key) >= *version || *version == 0,
+            Conflict::Members(collection, version) => view.members_version(collection) >= *version,
+            Conflict::Time(time) => view.revision().cluster_time >= *time,
+            Conflict::Superseded
+            | Conflict::TooOld
+            | Conflict::Cancelled
+            | Conflict::Decided
+            | Conflict::Unlawful => true,
+        };
+        let stage = &self.0.stage;
+        self.revised(runtime::now() + deadline, |_| seen(&stage.view.read()).then_some(())).await
+    }
+
+    /// Waits until a majority has confirmed a leader, after this call began, and this node has applied as far as that
+    /// leader had committed: what [`Ledger::view`] shows from then on is no older than this call.
+    pub async fn barrier(&self, deadline: Duration) -> Result<Revision, Unavailable> {
+        let deadline = runtime::now() + deadline;
+        let confirmed = loop {
+            let mut news = self.0.raft.server_metrics();
+            match runtime::timeout_at(deadline, self.0.barrier.join()).await {
+                Ok(Some(confirmed)) => break confirmed,
+                Ok(None) if deadline.remaining() > Duration::ZERO && !self.0.halt.halted() => (),
+                Ok(None) | Err(_) => return Err(self.unavailable(Unavailable::NoQuorum)),
+            }
+            // Either there is news of a leader, or it is time to ask again.
+            let _ = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await;
+        };
+        let revision = self.revised(deadline, |r| (r.index >= confirmed.index).then_some(*r)).await?;
+        Ok(Revision { started_at: confirmed.started_at, ..revision })
+    }
+
+    /// The records as this node shows them now.
+    pub fn view(&self) -> LedgerView {
+        self.0.stage.view.read().clone()
+    }
+
+    /// How far this node's records have come.
+    pub fn revision(&self) -> Revision {
+        self.view().revision()
+    }
+
+    /// Waits until this node has applied the transaction of that number.
+    pub async fn applied_at_least(&self, sequence: u64, deadline: Duration) -> Result<Revision, Unavailable> {
+        self.revised(runtime::now() + deadline, |r| (r.sequence >= sequence).then_some(*r)).await
+    }
+
+    /// Follows this node's revision.
+    pub fn subscribe(&self) -> watch::Receiver<Revision> {
+        self.0.stage.revision.subscribe()
+    }
+
+    /// What became of a transaction, as long as it is remembered.
+    pub fn outcome(&self, id: &TxnId) -> Option<Outcome> {
+        self.0.stage.machine.lock().outcome(id).cloned()
+    }
+
+    /// How this node fares.
+    pub fn status(&self) -> Status {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let (soundness, state) = {
+            let machine = self.0.stage.machine.lock();
+            (machine.soundness(), machine.checkpoint())
+        };
+        let membership = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        Status {
+            node: self.node(),
+            disk: self.disk_id(),
+            incarnation: self.incarnation(),
+            lineage: self.lineage(),
+            leader: metrics.current_leader.map(NodeId),
+            term: metrics.current_term,
+            role: role(metrics.state),
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: self.revision().index,
+            revision: self.revision(),
+            members: membership.nodes().map(|(id, _)| (NodeId(*id), voters.contains(id))).collect(),
+            installed_index: soundness.installed,
+            agreed_index: soundness.agreed,
+            proven: soundness.proven(),
+            state,
+        }
+    }
+
+    /// Has every node compare its state with this one's.
+    pub async fn checkpoint(&self, deadline: Duration) -> Result<Outcome, ProposeFailed> {
+        self.0.keeper.checkpoint(deadline).await
+    }
+
+    /// Moves cluster time if none has for as long as configured. None when it is not due.
+    pub async fn tick_if_due(&self, deadline: Duration) -> Option<Result<Outcome, ProposeFailed>> {
+        if !self.0.keeper.tick_due(self.0.config.timings.tick_ms) {
+            return None;
+        }
+        self.0.keeper.tick(deadline).await
+    }
+
+    /// Hands leadership to the voter whose log is longest, if this node leads, and waits until it has gone.
+    pub async fn transfer_leader(&self, deadline: Duration) -> Result<(), Unavailable> {
+        if !self.0.raft.is_leader() {
+            return Ok(());
+        }
+        let Some(heir) = self.heir() else { return Err(Unavailable::NoQuorum) };
+        let me = self.node().0;
+        let mut news = self.0.raft.server_metrics();
+        self.0.raft.trigger().transfer_leader(heir).await.map_err(|_| Unavailable::Stopped)?;
+        let gone = news.wait_until(move |m| m.current_leader.is_some_and(|leader| leader != me));
+        match runtime::timeout(deadline, gone).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) => Err(Unavailable::NoQuorum),
+        }
+    }
+
+    fn heir(&self) -> Option<u64> {
+        let metrics = self.0.raft.metrics().borrow_watched().clone();
+        let voters: BTreeSet<u64> = metrics.membership_config.membership().voter_ids().collect();
+        let matched = metrics.replication?;
+        let others = matched.iter().filter(|(node, _)| **node != self.node().0 && voters.contains(node));
+        others.max_by_key(|(_, log_id)| **log_id).map(|(node, _)| *node)
+    }
+
+    /// Has Raft take a snapshot now, so that the log before it can go.
+    pub async fn trigger_snapshot(&self) -> Result<(), Unavailable> {
+        self.0.raft.trigger().snapshot().await.map_err(|_| Unavailable::Stopped)
+    }
+
+    /// Leaves Raft. What was acknowledged is durable already.
+    pub async fn shutdown(&self) {
+        let tasks = std::mem::take(&mut *self.0.tasks.lock());
+        tasks.iter().for_each(|task| task.abort());
+        if let Err(failed) = self.0.raft.shutdown().await {
+            tracing::warn!(%failed, "Raft did not stop in order");
+        }
+    }
+
+    /// Answers a frame of kind `Raft`, `Propose` or `Barrier`; refuses by name whoever may not speak here.
+    pub fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
+        let ear = self.0.ear.clone();
+        Box::pin(async move { ear.hear(from, frame).await })
+    }
+
+    async fn revised<R>(
+        &self,
+        deadline: Instant,
+        pick: impl FnMut(&Revision) -> Option<R>,
+    ) -> Result<R, Unavailable> {
+        let mut revision = self.0.stage.revision.subscribe();
+        match runtime::timeout_at(deadline, revision.until(pick)).await {
+            Ok(Ok(picked)) => Ok(picked),
+            Ok(Err(_)) => Err(Unavailable::Stopped),
+            Err(_) => Err(self.unavailable(Unavailable::Behind)),
+        }
+    }
+
+    fn unavailable(&self, otherwise: Unavailable) -> Unavailable {
+        if self.0.halt.halted() { Unavailable::Stopped } else { otherwise }
+    }
+}
+
+impl Parts {
+    #[allow(clippy::too_many_arguments, reason = "the one place where a ledger is put together")]
+    fn new(
+        config: LedgerConfig,
+        world: World,
+        files: NodeFiles,
+        peers: Arc<Peers>,
+        raft: Raft,
+        log: Log,
+        stage: Arc<Stage>,
+        halt: Halt,
+    ) -> Parts {
+        let timings = config.timings;
+        let limit = Duration::from_millis(timings.election_max_ms);
+        let barrier = Arc::new(Barrier::new(peers.clone(), raft.clone(), world.clock.clone(), limit));
+        let proposer = Arc::new(Proposer::new(peers.clone(), raft.clone(), stage.clone()));
+        let seen = (stage.view.read().revision().cluster_time, world.clock.awake_and_asleep());
+        let keeper = Arc::new(Keeper {
+            proposer: proposer.clone(),
+            raft: raft.clone(),
+            stage: stage.clone(),
+            world,
+            timings,
+            seen: Mutex::new(seen),
+            checked: Mutex::new(0),
+        });
+        let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
+        let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, inbox: Inbox::default() };
+        let tasks = Mutex::default();
+        Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear: Arc::new(ear), halt, tasks }
+    }
+
+    fn begin(&self) {
+        let (barrier, proposer, keeper) = (self.barrier.clone(), self.proposer.clone(), self.keeper.clone());
+        let (metrics, halt) = (self.raft.metrics(), self.halt.clone());
+        *self.tasks.lock() = vec![
+            runtime::spawn(async move { barrier.run().await }),
+            runtime::spawn(proposer.run()),
+            runtime::spawn(keeper.run()),
+            runtime::spawn(guard(metrics, halt)),
+        ];
+    }
+}
+
+/// Tells the node when Raft stops by itself.
+async fn guard(
+    mut metrics: impl WatchReceiver<crate::raft::Watch, openraft::RaftMetrics<crate::raft::Types>>,
+    halt: Halt,
+) {
+    let died = metrics.wait_until(|m| m.running_state.is_err()).await;
+    let why = match died.map(|m| m.running_state) {
+        Ok(Err(fatal)) => fatal.to_string(),
+        Ok(Ok(())) | Err(_) => "its task is gone".into(),
+    };
+    halt.halt(Fatal::Raft(why));
+}
+
+fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
+    let Timings { heartbeat_ms, election_min_ms, election_max_ms, .. } = config.timings;
+    let raft = Config {
+        cluster_name: config.cluster.to_string(),
+        heartbeat_interval: heartbeat_ms,
+        election_timeout_min: election_min_ms,
+        election_timeout_max: election_max_ms,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.timings.snapshot_entries),
+        max_in_snapshot_log_to_keep: config.timings.log_entries_kept,
+        replication_lag_threshold: config.timings.snapshot_entries,
+        enable_pre_vote: Some(true),
+        enable_leader_restore: Some(false),
+        quorum_loss_probe_interval: Some(2 * election_max_ms),
+        ..Config::default()
+    };
+    raft.validate().map(Arc::new).map_err(|e| StartFailed::Config(e.to_string()))
+}
+
+fn role(state: ServerState) -> RaftRole {
+    match state {
+        ServerState::Leader => RaftRole::Leader,
+        ServerState::Candidate => RaftRole::Candidate,
+        ServerState::Follower => RaftRole::Follower,
+        ServerState::Learner => RaftRole::Learner,
+        ServerState::Shutdown => RaftRole::Stopped,
+    }
+}
+
+fn not_loaded(failed: LoadFailed) -> StartFailed {
+    match failed {
+        LoadFailed::Disk(failed) => StartFailed::Disk(failed),
+        LoadFailed::Damaged(what) => StartFailed::Damaged(what),
+    }
+}
+
+fn not_opened(fatal: Fatal) -> StartFailed {
+    match fatal {
+        Fatal::Disk(failed) => StartFailed::Disk(failed),
+        Fatal::Damaged(what) => StartFailed::Damaged(what),
+        other @ (Fatal::Diverged { .. } | Fatal::TruncatedApplied { .. } | Fatal::Raft(_)) => {
+            StartFailed::Raft(other.to_string())
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Genesis, header chain and roster: what a node believes of its cluster, link by link from the lineage that it pinned.
+
+use claviger_core::codec::Canonical;
+use claviger_core::crypto;
+use claviger_core::header::HeaderLink;
+use claviger_core::name::{Digest, Lineage, VerifyingKey};
+use claviger_core::record::{RecordKey, Table};
+use claviger_core::roster::{Founding, Genesis, Roster};
+use claviger_core::time::UnixMs;
+use claviger_core::txn::{Batch, Txn};
+use std::collections::BTreeMap;
+
+/// The chain so far. Empty before the founding.
+#[derive(Clone, Default)]
+pub(crate) struct Chain {
+    founding: Option<Founding>,
+    head: Option<HeaderLink>,
+    /// Every transaction key that any link named, by number.
+    txn_keys: BTreeMap<u32, VerifyingKey>,
+    roster: Option<Roster>,
+}
+
+impl Chain {
+    /// The chain that a founding batch begins, if that keeps every rule of a founding but the batch's own signature.
+    pub fn found(batch: &Batch, txn: &Txn) -> Option<Chain> {
+        let chain = Chain::of_founding(txn)?;
+        let head = &chain.head.as_ref()?.header;
+        let mine = chain.lineage()? == batch.lineage && head.generation == batch.generation;
+        (mine && head.txn_key.number == batch.signer && txn.deletes.is_empty()).then_some(chain)
+    }
+
+    /// Reads genesis, first link and roster out of a founding transaction and checks them against each other.
+    pub fn of_founding(txn: &Txn) -> Option<Chain> {
+        let founding = Founding::from_bytes(value(txn, &RecordKey::only(Table::Genesis))?).ok()?;
+        let link = HeaderLink::from_bytes(value(txn, &RecordKey::numbered(Table::Header, 0))?).ok()?;
+        let roster = value(txn, &RecordKey::only(Table::Roster))?;
+        let others = txn.puts.iter().filter(|p| p.key.table == Table::Header).count();
+        let whole = others == 1 && roster == founding.genesis.roster.to_bytes();
+        Chain::begin(founding, link).filter(|_| whole)
+    }
+
+    /// The chain's first link under a countersigned genesis.
+    fn begin(founding: Founding, link: HeaderLink) -> Option<Chain> {
+        let genesis = &founding.genesis;
+        let header = &link.header;
+        let first = header.number == 0 && header.previous == Digest([0; 32]) && header.lineage == lineage_of(genesis);
+        let keyed = header.txn_key.public == genesis.txn_public && header.generation == FIRST_GENERATION;
+        let signed = crypto::verify(&genesis.txn_public, &header.signed_bytes(), &link.signature);
+        if !(first && keyed && signed && countersigned(&founding)) {
+            return None;
+        }
+        Some(Chain {
+            txn_keys: BTreeMap::from([(header.txn_key.number, header.txn_key.public)]),
+            roster: Some(genesis.roster.clone()),
+            founding: Some(founding),
+            head: Some(link),
+        })
+    }
+
+    /// Follows the links that are stored, from the genesis record on.
+    pub fn walk(founding: Founding, links: Vec<HeaderLink>, roster: Roster) -> Option<Chain> {
+        let mut links = links.into_iter();
+        let mut chain = Chain::begin(founding, links.next()?)?;
+        for link in links {
+            chain = chain.extend(link)?;
+        }
+        chain.roster = Some(roster);
+        Some(chain)
+    }
+
+    /// Whether a transaction's puts and deletes leave the chain whole.
+    pub fn follows(&self, txn: &Txn) -> bool {
+        let deletes = txn.deletes.iter().any(|key| CHAIN_TABLES.contains(&key.table));
+        let touches = txn.puts.iter().any(|put| CHAIN_TABLES.contains(&put.key.table));
+        !deletes && (!touches || self.with(txn).is_some())
+    }
+
+    /// The chain after a transaction: longer by its header, if it puts one. None when it breaks a rule.
+    pub fn with(&self, txn: &Txn) -> Option<Chain> {
+        if txn.puts.iter().any(|put| put.key.table == Table::Genesis) {
+            return None;
+        }
+        let mut headers = txn.puts.iter().filter(|put| put.key.table == Table::Header);
+        let roster = txn.puts.iter().filter(|put| put.key.table == Table::Roster);
+        let Some(put) = headers.next() else {
+            return (roster.count() == 0).then(|| self.clone());
+        };
+        let link = HeaderLink::from_bytes(&put.value).ok()?;
+        let placed = put.key == RecordKey::numbered(Table::Header, link.header.number) && headers.next().is_none();
+        let roster_digest = link.header.roster;
+        let mut chain = self.extend(link).filter(|_| placed)?;
+        for put in roster {
+            chain.roster = Some(self.newer_roster(&put.key, &put.value, roster_digest)?);
+        }
+        Some(chain)
+    }
+
+    fn newer_roster(&self, key: &RecordKey, value: &[u8], digest: Digest) -> Option<Roster> {
+        let roster = Roster::from_bytes(value).ok()?;
+        let epoch = self.roster.as_ref().map_or(0, |r| r.epoch);
+        let named = *key == RecordKey::only(Table::Roster) && crypto::sha256(&[value]) == digest;
+        (named && roster.epoch > epoch).then_some(roster)
+    }
+
+    fn extend(&self, link: HeaderLink) -> Option<Chain> {
+        let (head, next) = (self.head.as_ref()?, &link.header);
+        let before = &head.header;
+        let placed = next.number == before.number + 1 && next.previous == crypto::sha256(&[&head.to_bytes()]);
+        let same = next.lineage == before.lineage && next.generation == before.generation;
+        let renewed = next.txn_key.number == before.txn_key.number.wrapping_add(1);
+        let keyed = next.txn_key == before.txn_key || renewed;
+        let later = next.seal_epoch >= before.seal_epoch && next.root >= before.root;
+        let signed = crypto::verify(&before.txn_key.public, &next.signed_bytes(), &link.signature);
+        if !(placed && same && keyed && later && signed) {
+            return None;
+        }
+        let mut chain = self.clone();
+        chain.txn_keys.insert(next.txn_key.number, next.txn_key.public);
+        chain.head = Some(link);
+        Some(chain)
+    }
+
+    /// The newest link.
+    pub fn head(&self) -> Option<&HeaderLink> {
+        self.head.as_ref()
+    }
+
+    /// The transaction key of that number, the present or an earlier one.
+    pub fn txn_key(&self, number: u32) -> Option<VerifyingKey> {
+        self.txn_keys.get(&number).copied()
+    }
+
+    /// The newest roster.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.roster.as_ref()
+    }
+
+    /// The genesis with its countersignatures.
+    pub fn founding(&self) -> Option<&Founding> {
+        self.founding.as_ref()
+    }
+
+    /// The cluster.
+    pub fn lineage(&self) -> Option<Lineage> {
+        self.founding.as_ref().map(|f| lineage_of(&f.genesis))
+    }
+
+    /// What cluster time begins at.
+    pub fn founded_at(&self) -> UnixMs {
+        self.founding.as_ref().map_or(UnixMs(0), |f| f.genesis.founded_at)
+    }
+}
+
+/// The lineage of a genesis: SHA-256 of what is countersigned.
+pub(crate) fn lineage_of(genesis: &Genesis) -> Lineage {
+    Lineage(crypto::sha256(&[&genesis.signed_bytes()]).0)
+}
+
+/// Whether every member of the first roster has signed, in its order, and nobody else.
+fn countersigned(founding: &Founding) -> bool {
+    let (members, bytes) = (&founding.genesis.roster.members, founding.genesis.signed_bytes());
+    let pairs = members.iter().zip(&founding.countersignatures);
+    members.len() == founding.countersignatures.len()
+        && pairs.into_iter().all(|(m, c)| m.node == c.node && crypto::verify(&m.key, &bytes, &c.signature))
+}
+
+fn value<'a>(txn: &'a Txn, key: &RecordKey) -> Option<&'a [u8]> {
+    txn.puts.iter().find(|put| put.key == *key).map(|put| &put.value[..])
+}
+
+/// Tables that change by links alone.
+const CHAIN_TABLES: [Table; 3] = [Table::Header, Table::Genesis, Table::Roster];
+/// The generation that a founding begins with; recover, restore and promotion raise it.
+const FIRST_GENERATION: u64 = 1;

@@ -1,0 +1,293 @@
+//! How the state lies on disk and in a snapshot, and how it is read back, hashed anew and compared.
+
+use super::hashes::{Element, Hashes};
+use super::index::{Index, Slot};
+use super::outcomes::Outcomes;
+use super::{Chain, Machine, Place, Soundness};
+use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
+use claviger_core::crypto;
+use claviger_core::header::HeaderLink;
+use claviger_core::name::{Digest, Lineage, TxnId};
+use claviger_core::record::{Collection, RecordKey, Table, Version};
+use claviger_core::roster::{Founding, Roster};
+use claviger_core::time::UnixMs;
+use claviger_core::txn::{Outcome, Put};
+use claviger_world::disk::{self, DiskFailed, Pair, Reading, Space};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// What a snapshot carries, in its order.
+pub(crate) const SPACES: [Space; 2] = [Space::Records, Space::Machine];
+
+/// Keys of `Space::Machine`: a letter, then what follows.
+const STATE: &[u8] = b"a";
+const COLLECTION: u8 = b'c';
+const SOUNDNESS: &[u8] = b"l";
+const OUTCOME: u8 = b'o';
+const TOMBSTONE: u8 = b't';
+/// Format number of the state.
+const FORMAT: u16 = 1;
+/// Pairs read at a time.
+const SCAN_PAIRS: usize = 1_024;
+
+/// Whether a pair of `Space::Machine` is about this replica alone, and stays out of snapshots.
+pub(crate) fn is_own(space: Space, key: &[u8]) -> bool {
+    space == Space::Machine && key == SOUNDNESS
+}
+
+/// Why stored state was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LoadFailed {
+    /// The disk did not answer.
+    Disk(DiskFailed),
+    /// What it answered is not a state of this cluster.
+    Damaged(&'static str),
+}
+
+impl From<DiskFailed> for LoadFailed {
+    fn from(failed: DiskFailed) -> Self {
+        LoadFailed::Disk(failed)
+    }
+}
+
+impl From<Malformed> for LoadFailed {
+    fn from(_: Malformed) -> Self {
+        LoadFailed::Damaged("a stored value is not what its format says")
+    }
+}
+
+impl Machine {
+    /// Reads the state back, hashes all of it anew, and refuses it when that is not what was stored with it or when its
+    /// chain does not begin at the pinned lineage.
+    pub fn load(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
+        let mut loading = Loading::default();
+        scan_all(reading, Space::Records, |pair| loading.record(pair))?;
+        scan_all(reading, Space::Machine, |pair| loading.memory(pair))?;
+        let machine = loading.finish(pinned)?;
+        let Some(stored) = reading.read(Space::Machine, STATE)? else {
+            let nothing = machine.place == Place::default();
+            return if nothing { Ok(machine) } else { Err(LoadFailed::Damaged("the state's end is missing")) };
+        };
+        if stored == machine.state() { Ok(machine) } else { Err(LoadFailed::Damaged("the state's hash is another")) }
+    }
+
+    /// Adds where the state stands, with its hashes, to what must be stored.
+    pub fn store_state(&self, writes: &mut disk::Batch) {
+        writes.put(Space::Machine, STATE, self.state());
+    }
+
+    /// Notes that the state came as a snapshot of `index`.
+    pub fn store_installed(&mut self, index: u64, agreed: Option<u64>, writes: &mut disk::Batch) {
+        self.soundness = Soundness { agreed, installed: Some(index) };
+        put_soundness(writes, &self.soundness);
+    }
+
+    fn state(&self) -> Vec<u8> {
+        let sum = self.hashes.checkpoint(0, &self.place);
+        let mut w = Writer::default();
+        w.u16(FORMAT).u64(self.place.sequence).u64(self.place.turn).u64(self.place.time.0);
+        w.raw(&sum.shared.0).raw(&sum.local.0);
+        w.into_bytes()
+    }
+}
+
+/// A state while it is read back.
+#[derive(Default)]
+struct Loading {
+    place: Place,
+    index: Index,
+    collections: BTreeMap<Collection, Version>,
+    tombstones: Vec<(u64, RecordKey, Version)>,
+    outcomes: Outcomes,
+    hashes: Hashes,
+    soundness: Soundness,
+    genesis: Option<Founding>,
+    links: Vec<HeaderLink>,
+    roster: Option<Roster>,
+}
+
+impl Loading {
+    fn record(&mut self, (key, stored): Pair) -> Result<(), LoadFailed> {
+        let key = RecordKey::from_bytes(&key)?;
+        let (version, value) = split_record(&stored)?;
+        let digest = crypto::sha256(&[value]);
+        self.hashes.add(Element::Record { key: &key, version, digest: &digest });
+        self.index.set(key, Slot { version, live: Some(digest) });
+        match key.table {
+            Table::Genesis => self.genesis = Some(Founding::from_bytes(value)?),
+            Table::Header => self.links.push(HeaderLink::from_bytes(value)?),
+            Table::Roster => self.roster = Some(Roster::from_bytes(value)?),
+            _ => (), // the machine understands no other table
+        }
+        Ok(())
+    }
+
+    fn memory(&mut self, (key, stored): Pair) -> Result<(), LoadFailed> {
+        let mut k = Reader::new(&key);
+        let mut v = Reader::new(&stored);
+        match k.u8()? {
+            COLLECTION => self.collection(Collection::read(&mut k)?, v.u64()?),
+            OUTCOME => self.outcome(k.u64()?, TxnId::read(&mut k)?, Outcome::read(&mut v)?),
+            TOMBSTONE => self.tombstone(RecordKey::read(&mut k)?, v.u64()?, v.u64()?)?,
+            _ if key == STATE => return self.state(v),
+            _ if key == SOUNDNESS => return self.soundness(v),
+            _ => return Ok(()), // the position in the log, which Raft's side reads
+        }
+        k.end()?;
+        Ok(v.end()?)
+    }
+
+    fn collection(&mut self, collection: Collection, version: Version) {
+        self.hashes.add(Element::Collection { collection: &collection, version });
+        self.collections.insert(collection, version);
+    }
+
+    fn outcome(&mut self, turn: u64, id: TxnId, outcome: Outcome) {
+        self.hashes.add(Element::Outcome { turn, id: &id, outcome: &outcome });
+        self.outcomes.insert(turn, id, outcome);
+    }
+
+    fn tombstone(&mut self, key: RecordKey, version: Version, turn: u64) -> Result<(), LoadFailed> {
+        self.hashes.add(Element::Tombstone { key: &key, version });
+        self.tombstones.push((turn, key, version));
+        match self.index.set(key, Slot { version, live: None }) {
+            None => Ok(()),
+            Some(_) => Err(LoadFailed::Damaged("a record stands where a tombstone does")),
+        }
+    }
+
+    fn state(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
+        if v.u16()? != FORMAT {
+            return Err(LoadFailed::Damaged("the state is of a format that this release does not know"));
+        }
+        self.place = Place { sequence: v.u64()?, turn: v.u64()?, time: UnixMs(v.u64()?) };
+        (Digest::read(&mut v)?, Digest::read(&mut v)?);
+        Ok(v.end()?)
+    }
+
+    fn soundness(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
+        let mut position = || Ok::<_, Malformed>(if v.bool()? { Some(v.u64()?) } else { None });
+        self.soundness = Soundness { agreed: position()?, installed: position()? };
+        Ok(v.end()?)
+    }
+
+    fn finish(mut self, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
+        self.tombstones.sort_unstable();
+        let chain = match (self.genesis, self.roster) {
+            (None, None) => Chain::default(),
+            (Some(genesis), Some(roster)) => {
+                Chain::walk(genesis, self.links, roster).ok_or(LoadFailed::Damaged("the header chain is broken"))?
+            }
+            _ => return Err(LoadFailed::Damaged("genesis or roster is missing")),
+        };
+        if chain.lineage().is_some_and(|found| pinned != Some(found)) {
+            return Err(LoadFailed::Damaged("the state is of another cluster"));
+        }
+        Ok(Machine {
+            pinned,
+            place: self.place,
+            index: Arc::new(self.index),
+            collections: self.collections,
+            tombstones: VecDeque::from(self.tombstones),
+            outcomes: self.outcomes,
+            chain: Arc::new(chain),
+            hashes: self.hashes,
+            recent: VecDeque::new(),
+            soundness: self.soundness,
+        })
+    }
+}
+
+/// Reads a whole space in order.
+pub(crate) fn scan_all(
+    reading: &dyn Reading,
+    space: Space,
+    mut each: impl FnMut(Pair) -> Result<(), LoadFailed>,
+) -> Result<(), LoadFailed> {
+    let mut from = Vec::new();
+    loop {
+        let pairs = reading.scan(space, &from, None, SCAN_PAIRS)?;
+        let Some((last, _)) = pairs.last() else { return Ok(()) };
+        from = [last, &[0][..]].concat();
+        pairs.into_iter().try_for_each(&mut each)?;
+    }
+}
+
+/// A stored record: version u64, then the value.
+pub(super) fn split_record(stored: &[u8]) -> Result<(Version, &[u8]), Malformed> {
+    let (version, value) = stored.split_first_chunk::<8>().ok_or(Malformed::Short)?;
+    Ok((u64::from_be_bytes(*version), value))
+}
+
+pub(super) fn put_record(writes: &mut disk::Batch, put: &Put, version: Version) {
+    let value = [&version.to_be_bytes()[..], &put.value].concat();
+    writes.put(Space::Records, put.key.to_array().to_vec(), value);
+}
+
+pub(super) fn delete_record(writes: &mut disk::Batch, key: &RecordKey) {
+    writes.delete(Space::Records, key.to_array().to_vec());
+}
+
+pub(super) fn put_tombstone(writes: &mut disk::Batch, key: &RecordKey, version: Version, turn: u64) {
+    let value = [version.to_be_bytes(), turn.to_be_bytes()].concat();
+    writes.put(Space::Machine, tombstone_key(key), value);
+}
+
+pub(super) fn delete_tombstone(writes: &mut disk::Batch, key: &RecordKey) {
+    writes.delete(Space::Machine, tombstone_key(key));
+}
+
+pub(super) fn put_collection(writes: &mut disk::Batch, collection: &Collection, version: Version) {
+    writes.put(Space::Machine, collection_key(collection), version.to_be_bytes().to_vec());
+}
+
+pub(super) fn put_outcome(writes: &mut disk::Batch, turn: u64, id: &TxnId, outcome: &Outcome) {
+    writes.put(Space::Machine, outcome_key(turn, id), outcome.to_bytes());
+}
+
+pub(super) fn delete_outcome(writes: &mut disk::Batch, turn: u64, id: &TxnId) {
+    writes.delete(Space::Machine, outcome_key(turn, id));
+}
+
+pub(super) fn put_soundness(writes: &mut disk::Batch, soundness: &Soundness) {
+    let mut w = Writer::default();
+    for position in [soundness.agreed, soundness.installed] {
+        w.bool(position.is_some());
+        if let Some(index) = position {
+            w.u64(index);
+        }
+    }
+    writes.put(Space::Machine, SOUNDNESS, w.into_bytes());
+}
+
+/// Where a tombstone lies.
+pub(super) fn tombstone_key(key: &RecordKey) -> Vec<u8> {
+    [&[TOMBSTONE][..], &key.to_array()].concat()
+}
+
+/// Where a collection's version lies.
+pub(super) fn collection_key(collection: &Collection) -> Vec<u8> {
+    [&[COLLECTION][..], &collection.prefix()].concat()
+}
+
+fn outcome_key(turn: u64, id: &TxnId) -> Vec<u8> {
+    [&[OUTCOME][..], &turn.to_be_bytes(), &id.0].concat()
+}
+
+/// Pairs in memory that can be read like a disk: a snapshot that came in.
+#[derive(Default)]
+pub(crate) struct Memory(pub BTreeMap<(Space, bytes::Bytes), bytes::Bytes>);
+
+impl Reading for Memory {
+    fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
+        Ok(self.0.get(&(space, bytes::Bytes::copy_from_slice(key))).cloned())
+    }
+
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, DiskFailed> {
+        let from = Bound::Included((space, bytes::Bytes::copy_from_slice(from)));
+        let inside = |key: &bytes::Bytes| to.is_none_or(|to| key[..] < *to);
+        let pairs = self.0.range((from, Bound::Unbounded)).take_while(|((s, k), _)| *s == space && inside(k));
+        Ok(pairs.take(limit).map(|((_, k), v)| (k.clone(), v.clone())).collect())
+    }
+}

@@ -1,0 +1,109 @@
+//! What a data folder says of itself: whose it is, which disk it is, which cluster it is pinned to, how often it has
+//! been started on.
+
+use crate::{LedgerConfig, PinRefused, StartFailed};
+use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
+use claviger_core::name::{DiskId, NodeId};
+use claviger_core::roster::Genesis;
+use claviger_world::disk::{Batch, Disk, Space};
+use claviger_world::entropy::{Entropy, fresh};
+use parking_lot::Mutex;
+use std::sync::Arc;
+
+const SELF: &[u8] = b"node";
+const GENESIS: &[u8] = b"genesis";
+const FORMAT: u16 = 1;
+
+/// The folder's own page.
+struct Page {
+    node: NodeId,
+    disk: DiskId,
+    incarnation: u64,
+}
+
+impl Canonical for Page {
+    fn write(&self, w: &mut Writer) {
+        w.u16(FORMAT).u64(self.node.0).raw(&self.disk.0).u64(self.incarnation);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if r.u16()? != FORMAT {
+            return Err(Malformed::Unknown);
+        }
+        Ok(Page { node: NodeId::read(r)?, disk: DiskId::read(r)?, incarnation: r.u64()? })
+    }
+}
+
+/// The folder, once it has been accepted as this node's.
+pub(crate) struct NodeFiles {
+    disk: Arc<dyn Disk>,
+    page: Page,
+    genesis: Mutex<Option<Genesis>>,
+}
+
+impl NodeFiles {
+    /// Opens a folder, or makes a new one this node's, and counts the start.
+    pub async fn open(
+        config: &LedgerConfig,
+        disk: Arc<dyn Disk>,
+        entropy: &dyn Entropy,
+    ) -> Result<NodeFiles, StartFailed> {
+        let damaged = |_| StartFailed::Damaged("the node's own page");
+        let read = |key| disk.read(Space::Node, key).map_err(StartFailed::Disk);
+        let page = read(SELF)?.map(|b| Page::from_bytes(&b)).transpose().map_err(damaged)?;
+        let genesis = read(GENESIS)?.map(|b| Genesis::from_bytes(&b)).transpose().map_err(damaged)?;
+        let page = match page {
+            Some(page) if page.node != config.node => return Err(StartFailed::OtherNode { found: page.node }),
+            Some(page) => Page { incarnation: page.incarnation + 1, ..page },
+            None => Page { node: config.node, disk: DiskId(fresh(entropy).spend()), incarnation: 1 },
+        };
+        if let Some(found) = genesis.as_ref().map(|g| &g.cluster).filter(|found| **found != config.cluster) {
+            return Err(StartFailed::OtherCluster { found: found.clone() });
+        }
+        let mut batch = Batch::default();
+        batch.put(Space::Node, SELF, page.to_bytes());
+        disk.write(batch).await.map_err(StartFailed::Disk)?;
+        Ok(NodeFiles { disk, page, genesis: Mutex::new(genesis) })
+    }
+
+    /// Which disk this is.
+    pub fn disk_id(&self) -> DiskId {
+        self.page.disk
+    }
+
+    /// How often it was started on.
+    pub fn incarnation(&self) -> u64 {
+        self.page.incarnation
+    }
+
+    /// The genesis that it is pinned to.
+    pub fn genesis(&self) -> Option<Genesis> {
+        self.genesis.lock().clone()
+    }
+
+    /// Pins a genesis that has this node, with this disk, in its roster.
+    pub async fn pin(&self, cluster: &LedgerConfig, genesis: &Genesis) -> Result<(), PinRefused> {
+        if let Some(pinned) = self.genesis() {
+            return if pinned == *genesis { Ok(()) } else { Err(PinRefused::OtherGenesis) };
+        }
+        if genesis.cluster != cluster.cluster {
+            return Err(PinRefused::OtherCluster);
+        }
+        if genesis.roster.member(self.page.node).is_none_or(|me| me.disk != self.page.disk) {
+            return Err(PinRefused::NotMember);
+        }
+        let mut batch = Batch::default();
+        batch.put(Space::Node, GENESIS, genesis.to_bytes());
+        self.disk.write(batch).await.map_err(PinRefused::Disk)?;
+        *self.genesis.lock() = Some(genesis.clone());
+        Ok(())
+    }
+
+    /// Forgets the genesis.
+    pub async fn unpin(&self) -> Result<(), PinRefused> {
+        let mut batch = Batch::default();
+        batch.delete(Space::Node, GENESIS);
+        self.disk.write(batch).await.map_err(PinRefused::Disk)?;
+        *self.genesis.lock() = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,336 @@
+//! Raft's log and vote on the node's disk. Entries can be read from memory at once, and count as stored when the disk
+//! says so. Nothing here is ever tried twice: a write that failed ends the node.
+
+use super::wire::{Unreadable, Wire, decode, encode};
+use super::{Entry, LogId, Types, Vote};
+use crate::{Fatal, Halt};
+use bytes::Bytes;
+use claviger_core::txn::BATCH_BYTES_MAX;
+use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
+use claviger_world::runtime;
+use futures_util::{Stream, StreamExt, stream};
+use openraft::OptionalSend;
+use openraft::entry::EntryPayload;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use parking_lot::Mutex;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const VOTE: &[u8] = b"vote";
+const PURGED: &[u8] = b"purged";
+/// Bytes of entries that one append carries to a peer, and that one read hands to the machine: a frame less its rest.
+const READ_BYTES_MAX: usize = BATCH_BYTES_MAX + (512 << 10);
+/// Bytes of entries that are kept in memory once they are on disk.
+const TAIL_BYTES_MAX: usize = 32 << 20;
+
+/// The log, shared by its writer and all its readers.
+#[derive(Clone)]
+pub(crate) struct Log(Arc<Shared>);
+
+struct Shared {
+    disk: Arc<dyn Disk>,
+    halt: Halt,
+    tail: Mutex<Tail>,
+    /// One more than the last index applied: what must never be truncated again.
+    applied_end: AtomicU64,
+}
+
+/// The newest part of the log, in memory.
+#[derive(Default)]
+struct Tail {
+    entries: BTreeMap<u64, (Entry, usize)>,
+    bytes: usize,
+    /// One more than the last index that is durable.
+    durable_end: u64,
+    /// Raised by every truncation: an append from before says nothing of what was put in its place.
+    edition: u64,
+    last: Option<LogId>,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+}
+
+impl Log {
+    /// Reads what the disk holds of log and vote.
+    pub fn open(disk: Arc<dyn Disk>, halt: Halt) -> Result<Log, Fatal> {
+        let read = |key| disk.read(Space::Raft, key).map_err(Fatal::Disk);
+        let purged = read(PURGED)?.map(decode::<LogId>).transpose().map_err(damaged)?;
+        let vote = read(VOTE)?.map(decode::<Vote>).transpose().map_err(damaged)?;
+        let last = last_entry(&*disk)?.map(|entry| entry.log_id).or(purged);
+        let durable_end = last.map_or(0, |l| l.index + 1);
+        let tail = Tail { durable_end, last, purged, vote, ..Tail::default() };
+        Ok(Log(Arc::new(Shared { disk, halt, tail: Mutex::new(tail), applied_end: AtomicU64::new(0) })))
+    }
+
+    /// Takes note that the machine has applied everything up to `index`.
+    pub fn applied(&self, index: u64) {
+        self.0.applied_end.fetch_max(index + 1, Ordering::Relaxed);
+    }
+
+    /// Whether nothing was ever appended.
+    pub fn is_empty(&self) -> bool {
+        self.0.tail.lock().last.is_none()
+    }
+
+    async fn write(&self, batch: Batch) -> Result<(), io::Error> {
+        self.0.disk.write(batch).await.map_err(|failed| self.failed(failed))
+    }
+
+    fn failed(&self, failed: DiskFailed) -> io::Error {
+        let told = io::Error::other(failed.to_string());
+        self.0.halt.halt(Fatal::Disk(failed));
+        told
+    }
+
+    /// Entries of `from..to` up to some bytes, at least one if there is any: from memory, before that from disk.
+    fn read(&self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
+        let tail = self.0.tail.lock();
+        let in_memory = tail.entries.first_key_value().map_or(tail.durable_end, |(first, _)| *first);
+        let mut bytes = 0;
+        if from < in_memory {
+            drop(tail);
+            return self.read_disk(from, to.min(in_memory));
+        }
+        let fits = |(_, size): &&(Entry, usize)| {
+            let first = bytes == 0;
+            bytes += size;
+            first || bytes <= READ_BYTES_MAX
+        };
+        Ok(tail.entries.range(from..to).map(|(_, held)| held).take_while(fits).map(|(e, _)| e.clone()).collect())
+    }
+
+    fn read_disk(&self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
+        let mut entries = Vec::new();
+        let (mut next, mut bytes) = (from, 0);
+        while next < to && bytes <= READ_BYTES_MAX / 2 {
+            let (start, end) = (next.to_be_bytes(), to.to_be_bytes());
+            let pairs = self.0.disk.scan(Space::Log, &start, Some(&end), 16).map_err(|f| self.failed(f))?;
+            if pairs.is_empty() {
+                break;
+            }
+            for (_, stored) in pairs {
+                bytes += stored.len();
+                if bytes > READ_BYTES_MAX && !entries.is_empty() {
+                    return Ok(entries);
+                }
+                entries.push(decode(stored).map_err(|_| io::Error::other("a log entry is damaged"))?);
+                next += 1;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+impl Tail {
+    fn push(&mut self, entry: Entry, size: usize) {
+        self.last = Some(entry.log_id);
+        self.bytes += size;
+        self.entries.insert(entry.log_id.index, (entry, size));
+    }
+
+    /// Counts everything before `end` as durable, and lets go of the oldest of it.
+    fn settle(&mut self, end: u64, edition: u64) {
+        if edition != self.edition {
+            return;
+        }
+        self.durable_end = self.durable_end.max(end);
+        while self.bytes > TAIL_BYTES_MAX {
+            let Some(first) = self.entries.first_entry().filter(|e| *e.key() + 1 < self.durable_end) else { return };
+            self.bytes -= first.remove().1;
+        }
+    }
+
+    fn cut_from(&mut self, index: u64) {
+        self.edition += 1;
+        let gone = self.entries.split_off(&index);
+        self.bytes -= gone.values().map(|(_, size)| size).sum::<usize>();
+        self.durable_end = self.durable_end.min(index);
+    }
+
+    fn cut_to(&mut self, end: u64) {
+        let kept = self.entries.split_off(&end);
+        self.bytes = kept.values().map(|(_, size)| size).sum();
+        self.entries = kept;
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<R>(&mut self, range: R) -> Result<Vec<Entry>, io::Error>
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (mut next, end) = bounds(&range);
+        let mut entries = Vec::new();
+        loop {
+            let more = self.read(next, end)?;
+            let Some(last) = more.last() else { return Ok(entries) };
+            next = last.log_id.index + 1;
+            entries.extend(more);
+        }
+    }
+
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        self.read(start, end)
+    }
+
+    async fn entries_stream<R>(&mut self, range: R) -> impl Stream<Item = io::Result<Entry>> + OptionalSend
+    where
+        R: RangeBounds<u64> + Clone + Debug + OptionalSend,
+    {
+        let (start, end) = bounds(&range);
+        let log = self.clone();
+        let parts = stream::unfold(start, move |next| {
+            let part = log.read(next, end);
+            let after = part.as_ref().ok().and_then(|p| p.last()).map_or(end, |last| last.log_id.index + 1);
+            let over = next >= end || part.as_ref().is_ok_and(Vec::is_empty);
+            async move { (!over).then_some((part, after)) }
+        });
+        let flat = parts.flat_map(|part| {
+            stream::iter(match part {
+                Ok(entries) => entries.into_iter().map(Ok).collect::<Vec<_>>(),
+                Err(failed) => vec![Err(failed)],
+            })
+        });
+        Box::pin(flat)
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.0.tail.lock().vote)
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Log;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let tail = self.0.tail.lock();
+        Ok(LogState { last_purged_log_id: tail.purged, last_log_id: tail.last })
+    }
+
+    async fn get_log_reader(&mut self) -> Log {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        let mut batch = Batch::default();
+        batch.put(Space::Raft, VOTE, encode(vote));
+        self.write(batch).await?;
+        self.0.tail.lock().vote = Some(*vote);
+        Ok(())
+    }
+
+    // `committed` is not saved: the machine's own position is durable before anybody sees what was applied.
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = Batch::default();
+        let mut end = 0;
+        let (stored, edition) = {
+            let mut tail = self.0.tail.lock();
+            for entry in entries {
+                let bytes = encode(&entry);
+                end = entry.log_id.index + 1;
+                batch.put(Space::Log, key(entry.log_id.index), bytes.clone());
+                tail.push(entry, bytes.len());
+            }
+            (self.0.disk.write(batch), tail.edition)
+        };
+        let log = self.clone();
+        runtime::spawn(async move {
+            let done = stored.await.map_err(|failed| log.failed(failed));
+            if done.is_ok() {
+                log.0.tail.lock().settle(end, edition);
+            }
+            callback.io_completed(done);
+        });
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        let from = last.map_or(0, |l| l.index + 1);
+        if from < self.0.applied_end.load(Ordering::Relaxed) {
+            self.0.halt.halt(Fatal::TruncatedApplied { index: from });
+            return Err(io::Error::other("Raft wants to truncate what was applied"));
+        }
+        let mut batch = Batch::default();
+        batch.delete_range(Space::Log, key(from), key(u64::MAX));
+        let written = {
+            let mut tail = self.0.tail.lock();
+            tail.cut_from(from);
+            tail.last = last.or(tail.purged);
+            self.0.disk.write(batch)
+        };
+        written.await.map_err(|failed| self.failed(failed))
+    }
+
+    async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        let end = upto.index + 1;
+        let mut batch = Batch::default();
+        batch.delete_range(Space::Log, key(0), key(end)).put(Space::Raft, PURGED, encode(&upto));
+        let written = {
+            let mut tail = self.0.tail.lock();
+            tail.cut_to(end);
+            tail.purged = Some(upto);
+            tail.last = tail.last.max(Some(upto));
+            tail.durable_end = tail.durable_end.max(end);
+            self.0.disk.write(batch)
+        };
+        written.await.map_err(|failed| self.failed(failed))
+    }
+}
+
+fn last_entry(disk: &dyn Disk) -> Result<Option<Entry>, Fatal> {
+    // The log is scanned by halves: a disk reads forward only, and entries have no gap between them.
+    let first_from = |index: u64| disk.scan(Space::Log, &key(index), None, 1).map_err(Fatal::Disk);
+    let Some((first, _)) = first_from(0)?.pop() else { return Ok(None) };
+    let start = u64::from_be_bytes(first[..].try_into().map_err(|_| Fatal::Damaged("a log key"))?);
+    let (mut low, mut step) = (start, 1_u64);
+    while !first_from(low.saturating_add(step))?.is_empty() {
+        (low, step) = (low + step, step * 2);
+    }
+    while step > 1 {
+        step /= 2;
+        if !first_from(low + step)?.is_empty() {
+            low += step;
+        }
+    }
+    let Some((_, stored)) = first_from(low)?.pop() else { return Ok(None) };
+    decode(stored).map(Some).map_err(damaged)
+}
+
+fn key(index: u64) -> Bytes {
+    Bytes::copy_from_slice(&index.to_be_bytes())
+}
+
+fn damaged(_: Unreadable) -> Fatal {
+    Fatal::Damaged("Raft's log or vote")
+}
+
+fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let start = match range.start_bound() {
+        Bound::Included(i) => *i,
+        Bound::Excluded(i) => i + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(i) => i + 1,
+        Bound::Excluded(i) => *i,
+        Bound::Unbounded => u64::MAX,
+    };
+    (start, end)
+}
+
+/// Length of an entry as it lies in the log.
+pub(crate) fn entry_bytes(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => entry.to_wire().encoded_len(),
+    }
+}

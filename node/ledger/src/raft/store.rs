@@ -1,0 +1,345 @@
+//! The machine as openraft's state machine: entries in, one durable batch, then readers and waiters are told, in that
+//! order: the view moves first, then caches forget, then whoever waits is woken.
+
+use super::log::{Log, entry_bytes};
+use super::snapshot::{Image, Proven};
+use super::wire::{decode, encode};
+use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::machine::{Applied, LoadFailed, Machine, Published};
+use crate::{Fatal, Halt, LedgerView, Observer, ProposeFailed, Revision};
+use claviger_core::name::TxnId;
+use claviger_core::txn::Outcome;
+use claviger_world::disk::{Batch, Disk, DiskFailed, Reading, Space};
+use claviger_world::watch;
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::entry::EntryPayload;
+use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+const LAST: &[u8] = b"p/last";
+const MEMBERSHIP: &[u8] = b"p/membership";
+/// Entries applied by one batch of the disk, at most.
+const APPLY_ENTRIES_MAX: usize = 256;
+/// Bytes of entries after which a batch is closed.
+const APPLY_BYTES_MAX: usize = 8 << 20;
+
+/// What the ledger's handle and the state machine have in common.
+pub(crate) struct Stage {
+    pub machine: Mutex<Machine>,
+    pub view: RwLock<LedgerView>,
+    pub revision: watch::Sender<Revision>,
+    pub waiters: Waiters,
+    pub observer: Arc<dyn Observer>,
+    pub halt: Halt,
+}
+
+/// Who waits for the outcome of which transaction.
+#[derive(Default)]
+pub(crate) struct Waiters(Mutex<BTreeMap<TxnId, Vec<oneshot::Sender<Settled>>>>);
+
+/// What a waiter is told.
+pub(crate) type Settled = Result<Outcome, ProposeFailed>;
+
+impl Waiters {
+    /// Begins to wait.
+    pub fn wait(&self, id: TxnId) -> oneshot::Receiver<Settled> {
+        let (tx, rx) = oneshot::channel();
+        let mut waiting = self.0.lock();
+        let list = waiting.entry(id).or_default();
+        list.retain(|waiter| !waiter.is_closed());
+        list.push(tx);
+        rx
+    }
+
+    /// Forgets those who gave up on `id`.
+    pub fn sweep(&self, id: &TxnId) {
+        let mut waiting = self.0.lock();
+        if waiting.get_mut(id).is_some_and(|list| {
+            list.retain(|waiter| !waiter.is_closed());
+            list.is_empty()
+        }) {
+            waiting.remove(id);
+        }
+    }
+
+    /// Tells everybody who waits for `id`.
+    pub fn tell(&self, id: &TxnId, settled: &Settled) {
+        for waiter in self.0.lock().remove(id).into_iter().flatten() {
+            // Who gave up meanwhile has dropped its end, and needs no answer.
+            let _ = waiter.send(settled.clone());
+        }
+    }
+
+    fn wake(&self, outcomes: Vec<(TxnId, Outcome)>) {
+        outcomes.into_iter().for_each(|(id, outcome)| self.tell(&id, &Ok(outcome)));
+    }
+
+    fn ids(&self) -> Vec<TxnId> {
+        self.0.lock().keys().copied().collect()
+    }
+}
+
+/// Where the machine stands in Raft's log.
+#[derive(Clone, Default)]
+pub(crate) struct Position {
+    pub last: Option<LogId>,
+    pub membership: StoredMembership,
+}
+
+impl Position {
+    /// Reads it from a disk, or from a snapshot.
+    pub fn read(reading: &dyn Reading) -> Result<Position, LoadFailed> {
+        let read = |key| reading.read(Space::Machine, key);
+        let damaged = |_| LoadFailed::Damaged("the position in the log");
+        let last = read(LAST)?.map(decode::<LogId>).transpose().map_err(damaged)?;
+        let membership = read(MEMBERSHIP)?.map(decode::<StoredMembership>).transpose().map_err(damaged)?;
+        Ok(Position { last, membership: membership.unwrap_or_default() })
+    }
+
+    fn write(&self, batch: &mut Batch) {
+        if let Some(last) = &self.last {
+            batch.put(Space::Machine, LAST, encode(last));
+        }
+        batch.put(Space::Machine, MEMBERSHIP, encode(&self.membership));
+    }
+
+    fn index(&self) -> u64 {
+        self.last.map_or(0, |l| l.index)
+    }
+
+    fn meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
+    }
+}
+
+/// The machine, its disk, and its stage.
+pub(crate) struct Store {
+    disk: Arc<dyn Disk>,
+    log: Log,
+    stage: Arc<Stage>,
+    position: Position,
+}
+
+/// Entries that are applied but not yet durable.
+#[derive(Default)]
+struct Pending {
+    writes: Batch,
+    applied: Applied,
+    responders: Vec<ApplyResponder<Types>>,
+    entries: usize,
+    bytes: usize,
+}
+
+impl Pending {
+    fn full(&self) -> bool {
+        self.entries >= APPLY_ENTRIES_MAX || self.bytes >= APPLY_BYTES_MAX
+    }
+}
+
+impl Store {
+    /// Takes the machine over, as it was loaded from this disk.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        log: Log,
+        machine: Machine,
+        observer: Arc<dyn Observer>,
+        halt: Halt,
+    ) -> Result<Store, LoadFailed> {
+        let position = Position::read(&*disk)?;
+        let view = show(&machine, position.index(), &*disk, &halt);
+        let (revision, _) = watch::channel(view.revision());
+        let stage = Stage {
+            machine: Mutex::new(machine),
+            view: RwLock::new(view),
+            revision,
+            waiters: Waiters::default(),
+            observer,
+            halt,
+        };
+        if let Some(last) = position.last {
+            log.applied(last.index);
+        }
+        Ok(Store { disk, log, stage: Arc::new(stage), position })
+    }
+
+    /// What this machine shows.
+    pub fn stage(&self) -> Arc<Stage> {
+        self.stage.clone()
+    }
+
+    fn take(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>, pending: &mut Pending) -> io::Result<()> {
+        let index = entry.log_id.index;
+        pending.entries += 1;
+        pending.bytes += entry_bytes(&entry);
+        pending.responders.extend(responder);
+        self.position.last = Some(entry.log_id);
+        let mut machine = self.stage.machine.lock();
+        match entry.payload {
+            EntryPayload::Blank => (),
+            EntryPayload::Membership(m) => self.position.membership = StoredMembership::new(Some(entry.log_id), m),
+            EntryPayload::Normal(proposal) => {
+                let done = machine.apply(index, &proposal.0, &mut pending.writes).map_err(|diverged| {
+                    self.stage.halt.halt(Fatal::Diverged { index, checkpoint: diverged.index });
+                    io::Error::other("this replica's state is not what a checkpoint says")
+                })?;
+                match done {
+                    Ok(applied) => {
+                        pending.applied.changed.extend(applied.changed);
+                        pending.applied.outcomes.extend(applied.outcomes);
+                    }
+                    Err(why) => tracing::warn!(index, ?why, "an entry was passed over"),
+                }
+            }
+        }
+        machine.close(index);
+        Ok(())
+    }
+
+    async fn settle(&mut self, mut pending: Pending) -> io::Result<()> {
+        if pending.entries == 0 {
+            return Ok(());
+        }
+        self.stage.machine.lock().store_state(&mut pending.writes);
+        self.position.write(&mut pending.writes);
+        self.write(pending.writes).await?;
+        self.log.applied(self.position.index());
+        let mut changed = pending.applied.changed;
+        changed.sort_unstable();
+        changed.dedup();
+        let revision = self.publish();
+        if !changed.is_empty() {
+            self.stage.observer.applied(&changed, &revision);
+        }
+        self.stage.revision.replace(revision);
+        self.stage.waiters.wake(pending.applied.outcomes);
+        pending.responders.into_iter().for_each(|responder| responder.send(()));
+        Ok(())
+    }
+
+    fn publish(&self) -> Revision {
+        let view = show(&self.stage.machine.lock(), self.position.index(), &*self.disk, &self.stage.halt);
+        let revision = view.revision();
+        *self.stage.view.write() = view;
+        revision
+    }
+
+    async fn write(&self, writes: Batch) -> io::Result<()> {
+        self.disk.write(writes).await.map_err(|failed: DiskFailed| {
+            let told = io::Error::other(failed.to_string());
+            self.stage.halt.halt(Fatal::Disk(failed));
+            told
+        })
+    }
+
+    async fn install(&mut self, position: Position, proven: Proven) -> io::Result<()> {
+        let Proven { memory, mut machine } = proven;
+        let mut writes = Batch::default();
+        for space in crate::machine::SPACES {
+            writes.delete_range(space, &[][..], &AFTER_ALL_KEYS[..]);
+        }
+        for ((space, key), value) in memory.0 {
+            writes.put(space, key, value);
+        }
+        let agreed = self.stage.machine.lock().soundness().agreed;
+        machine.store_installed(position.index(), agreed, &mut writes);
+        position.write(&mut writes);
+        self.write(writes).await?;
+        self.position = position;
+        self.log.applied(self.position.index());
+        *self.stage.machine.lock() = machine;
+        let revision = self.publish();
+        self.stage.observer.replaced(&revision);
+        self.stage.revision.replace(revision);
+        self.stage.waiters.wake(self.decided_meanwhile());
+        Ok(())
+    }
+
+    /// Outcomes that came with a snapshot and that somebody here waits for.
+    fn decided_meanwhile(&self) -> Vec<(TxnId, Outcome)> {
+        let machine = self.stage.machine.lock();
+        let ids = self.stage.waiters.ids().into_iter();
+        ids.filter_map(|id| Some((id, machine.outcome(&id)?.clone()))).collect()
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.position.last?;
+        let view = self.stage.view.read().0.clone();
+        Some(Snapshot { meta: self.position.meta(), snapshot: Image::Own(view) })
+    }
+}
+
+/// A view of the machine as it is durable now.
+fn show(machine: &Machine, applied: u64, disk: &dyn Disk, halt: &Halt) -> LedgerView {
+    LedgerView(Arc::new(Published {
+        place: machine.place(),
+        applied,
+        pin: disk.pin(),
+        index: machine.index().clone(),
+        chain: machine.chain().clone(),
+        halt: halt.clone(),
+    }))
+}
+
+impl RaftStateMachine<Types> for Store {
+    type SnapshotData = Image;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.position.last, self.position.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<Types>>> + Unpin + OptionalSend,
+    {
+        let mut ready = entries.ready_chunks(APPLY_ENTRIES_MAX);
+        while let Some(chunk) = ready.next().await {
+            let mut pending = Pending::default();
+            for item in chunk {
+                let (entry, responder) = item?;
+                self.take(entry, responder, &mut pending)?;
+                if pending.full() {
+                    self.settle(std::mem::take(&mut pending)).await?;
+                }
+            }
+            self.settle(pending).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder(self.snapshot())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> io::Result<()> {
+        let position = Position { last: meta.last_log_id, membership: meta.last_membership.clone() };
+        match image {
+            Image::Proven(proven) => self.install(position, *proven).await,
+            Image::Own(_) => Err(io::Error::other("a node does not install its own state")),
+        }
+    }
+
+    /// A new view each time: it is never older than the one that Raft remembers.
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        Ok(self.snapshot())
+    }
+}
+
+/// Holds the view that a snapshot was asked of.
+pub(crate) struct Builder(Option<Snapshot>);
+
+impl RaftSnapshotBuilder<Types> for Builder {
+    type SnapshotData = Image;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        self.0.take().ok_or_else(|| io::Error::other("nothing was applied yet"))
+    }
+}
+
+/// Greater than every key of the spaces that a snapshot replaces.
+const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];

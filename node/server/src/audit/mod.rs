@@ -1,0 +1,253 @@
+//! The node's audit book: append-only files of chained pages, with signed heads between.
+//!
+//! Must not contain: what a page means (core), who may read it (service).
+
+use claviger_core::crypto::SigningKey;
+use claviger_core::name::{Lineage, NodeId};
+use claviger_core::page::{BookBroken, BookReader, BookWriter, Page, Position, SignedHead};
+use claviger_core::time::UnixMs;
+use claviger_ledger::World;
+use claviger_world::disk::{AppendFile, Disk, DiskFailed};
+use claviger_world::watch;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+/// Pages that are kept in memory for those who look at the end of the book.
+pub const PAGES_KEPT: usize = 1_000;
+/// Size at which a new file is begun, in bytes.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+/// What is read at once when the last file is checked.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Names of the book's files: `audit-` and a number of ten digits.
+const PREFIX: &str = "audit-";
+
+/// Why there is no book.
+#[derive(Clone, Debug)]
+pub enum BookFailed {
+    /// The disk failed, or failed before: nothing more is written until the node starts again.
+    Disk(DiskFailed),
+    /// The last file does not verify.
+    Broken(BookBroken),
+}
+
+impl fmt::Display for BookFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BookFailed::Disk(why) => why.fmt(f),
+            BookFailed::Broken(why) => write!(f, "{why}; keep the file, and have it looked at"),
+        }
+    }
+}
+
+impl std::error::Error for BookFailed {}
+
+impl From<DiskFailed> for BookFailed {
+    fn from(why: DiskFailed) -> Self {
+        BookFailed::Disk(why)
+    }
+}
+
+/// The book of one node.
+pub struct Book {
+    disk: Arc<dyn Disk>,
+    writing: Mutex<Writing>,
+    newest: watch::Sender<u64>,
+}
+
+struct Writing {
+    writer: BookWriter,
+    file: Arc<dyn AppendFile>,
+    file_number: u64,
+    bytes: u64,
+    dirty: bool,
+    signed: u64,
+    failed: Option<DiskFailed>,
+    last: VecDeque<Page>,
+}
+
+impl Book {
+    /// Opens the book where it ended; a tail that a crash tore is cut off, a changed one is refused.
+    pub fn open(world: &World, node: NodeId, key: &SigningKey) -> Result<Book, BookFailed> {
+        let disk = world.disk.clone();
+        let names = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX));
+        let writing = match names.max() {
+            Some(name) => Writing::go_on(&*disk, &name, key)?,
+            None => Writing::begin(&*disk, Position::first(node, None), 1)?,
+        };
+        let (newest, _) = watch::channel(writing.writer.position().next - 1);
+        Ok(Book { disk, writing: Mutex::new(writing), newest })
+    }
+
+    /// Says which cluster the book belongs to from here on: begins a file that says so.
+    pub fn belong(&self, lineage: Lineage) -> Result<(), BookFailed> {
+        let mut writing = self.writing.lock();
+        let at = *writing.writer.position();
+        if at.lineage.is_some() {
+            return Ok(());
+        }
+        writing.turn_over(&*self.disk, Position { lineage: Some(lineage), ..at })?;
+        Ok(())
+    }
+
+    /// Writes a page. It is durable with the next sync.
+    pub fn write(&self, page: Page) -> Result<(), BookFailed> {
+        let mut writing = self.writing.lock();
+        let number = writing.append(page)?;
+        if writing.bytes >= FILE_BYTES_MAX {
+            let at = *writing.writer.position();
+            writing.turn_over(&*self.disk, at)?;
+        }
+        drop(writing);
+        self.newest.replace(number);
+        Ok(())
+    }
+
+    /// Completes when every page written before is durable.
+    pub async fn sync(&self) -> Result<(), BookFailed> {
+        let syncing = {
+            let mut writing = self.writing.lock();
+            writing.dirty = false;
+            writing.file.sync()
+        };
+        let synced = syncing.await;
+        if let Err(why) = &synced {
+            self.writing.lock().failed = Some(why.clone());
+        }
+        Ok(synced?)
+    }
+
+    /// Whether a page waits to be synced.
+    pub fn dirty(&self) -> bool {
+        self.writing.lock().dirty
+    }
+
+    /// Signs where the book is, when there are pages that no head covers.
+    pub fn sign(&self, key: &SigningKey, now: UnixMs) -> Result<Option<SignedHead>, BookFailed> {
+        let mut writing = self.writing.lock();
+        let newest = writing.writer.position().next - 1;
+        if newest == writing.signed {
+            return Ok(None);
+        }
+        let mut frame = Vec::new();
+        let head = writing.writer.sign(key, now, &mut frame);
+        writing.put(&frame)?;
+        writing.signed = newest;
+        Ok(Some(head))
+    }
+
+    /// Where the book is.
+    pub fn position(&self) -> Position {
+        *self.writing.lock().writer.position()
+    }
+
+    /// Pages that no signed head covers yet.
+    pub fn unsigned(&self) -> u64 {
+        let writing = self.writing.lock();
+        writing.writer.position().next - 1 - writing.signed
+    }
+
+    /// Follows the number of the newest page.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    /// Kept pages from number `from` on, in order. The first may be a later one: older pages are in the files only.
+    pub fn last(&self, from: u64) -> Vec<Page> {
+        self.writing.lock().last.iter().filter(|page| page.number >= from).cloned().collect()
+    }
+}
+
+impl Writing {
+    fn begin(disk: &dyn Disk, at: Position, file_number: u64) -> Result<Self, BookFailed> {
+        let file = disk.open(&format!("{PREFIX}{file_number:010}"))?;
+        let mut frame = Vec::new();
+        let writer = BookWriter::begin(at, &mut frame);
+        file.append(&frame)?;
+        let (bytes, last) = (frame.len() as u64, VecDeque::new());
+        Ok(Writing { writer, file, file_number, bytes, dirty: true, signed: at.next - 1, failed: None, last })
+    }
+
+    fn go_on(disk: &dyn Disk, name: &str, key: &SigningKey) -> Result<Self, BookFailed> {
+        let file = disk.open(name)?;
+        let mut last = VecDeque::new();
+        let summary = {
+            let mut reader = BookReader::new(key.public(), None);
+            let mut offset = 0;
+            loop {
+                let chunk = file.read_at(offset, CHUNK_BYTES)?;
+                if chunk.is_empty() {
+                    break reader.finish();
+                }
+                offset += chunk.len() as u64;
+                reader.feed(&chunk, &mut |page| keep(&mut last, page)).map_err(BookFailed::Broken)?;
+            }
+        };
+        let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
+        let Some(at) = summary.position else {
+            return Err(DiskFailed { doing: "reading the audit book", cause: "its last file is empty".into() }.into());
+        };
+        if summary.torn {
+            tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
+            file.cut(summary.whole_bytes)?;
+        }
+        let signed = summary.head.map_or(0, |h| h.head.number);
+        let bytes = summary.whole_bytes;
+        Ok(Writing {
+            writer: BookWriter::resume(at),
+            file,
+            file_number,
+            bytes,
+            dirty: false,
+            signed,
+            failed: None,
+            last,
+        })
+    }
+
+    fn append(&mut self, mut page: Page) -> Result<u64, BookFailed> {
+        let mut frame = Vec::new();
+        self.writer.append(&mut page, &mut frame);
+        self.put(&frame)?;
+        let number = page.number;
+        keep(&mut self.last, page);
+        Ok(number)
+    }
+
+    /// After one failure nothing more is written: what stands at the end of the file is not known.
+    fn put(&mut self, frame: &[u8]) -> Result<(), BookFailed> {
+        if let Some(why) = &self.failed {
+            return Err(why.clone().into());
+        }
+        if let Err(why) = self.file.append(frame) {
+            self.failed = Some(why.clone());
+            return Err(why.into());
+        }
+        self.bytes += frame.len() as u64;
+        self.dirty = true;
+        Ok(())
+    }
+
+    fn turn_over(&mut self, disk: &dyn Disk, at: Position) -> Result<(), BookFailed> {
+        // The old file's pages become durable on their own; a page that is lost at its end shows as torn, and is named.
+        crate::node::task(settle(self.file.sync()));
+        let next = Writing::begin(disk, at, self.file_number + 1)?;
+        let last = std::mem::take(&mut self.last);
+        *self = Writing { last, signed: self.signed, ..next };
+        Ok(())
+    }
+}
+
+async fn settle(syncing: claviger_world::disk::BoxFuture<'static, Result<(), DiskFailed>>) {
+    if let Err(why) = syncing.await {
+        tracing::error!(%why, "the audit book's last file could not be synced");
+    }
+}
+
+fn keep(last: &mut VecDeque<Page>, page: Page) {
+    if last.len() == PAGES_KEPT {
+        last.pop_front();
+    }
+    last.push_back(page);
+}

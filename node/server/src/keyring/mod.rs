@@ -1,0 +1,185 @@
+//! Keys that were used lately, opened: what encrypts and decrypts. A kept key counts only while its record's version is
+//! still the newest, so a disabled key is refused by whoever looks after the barrier.
+//!
+//! Must not contain: rights, audit, the network. Nothing here waits.
+
+use crate::seal::Opened;
+use claviger_core::chance::Fresh;
+use claviger_core::decide;
+use claviger_core::envelope::{Ciphertext, Context, MessageKey};
+use claviger_core::failure::{Failure, Refused};
+use claviger_core::key::KeyRecord;
+use claviger_core::material::Material;
+use claviger_core::name::KeyName;
+use claviger_core::policy::Permit;
+use claviger_core::policy::action::{Decrypt, Encrypt};
+use claviger_core::record::{RecordKey, Version, View};
+use claviger_core::secret::SecretBytes;
+use claviger_ledger::LedgerView;
+use claviger_world::entropy::{self, Entropy};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Keys that are kept open at once, at most.
+const KEYS_KEPT_MAX: usize = 16_384;
+/// Messages under one salt, at most (DESIGN §6).
+const SALT_MESSAGES_MAX: u32 = 1 << 16;
+/// How long one salt serves.
+const SALT_AGE_MAX: Duration = Duration::from_secs(1);
+
+/// The kept keys of one opening. Wiped with it.
+#[derive(Default)]
+pub struct Vault {
+    kept: RwLock<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    keys: BTreeMap<KeyName, Arc<Key>>,
+    names: BTreeMap<RecordKey, KeyName>,
+}
+
+/// One key, as its record was at `version`.
+struct Key {
+    place: RecordKey,
+    version: Version,
+    record: KeyRecord,
+    materials: Mutex<BTreeMap<u32, Arc<Material>>>,
+    salted: Mutex<Option<Salted>>,
+}
+
+/// A message key that several messages share.
+struct Salted {
+    key: Arc<MessageKey>,
+    messages: u32,
+    since: Duration,
+}
+
+/// What came of an encryption.
+pub struct Encrypted {
+    /// In format 1.
+    pub ciphertext: Vec<u8>,
+    /// The version that encrypted.
+    pub version: u32,
+}
+
+/// What came of a decryption.
+pub struct Decrypted {
+    /// The plaintext.
+    pub plaintext: SecretBytes,
+    /// The version that had encrypted.
+    pub version: u32,
+}
+
+impl Vault {
+    /// Lets go of keys whose records changed.
+    pub fn forget(&self, changed: &[RecordKey]) {
+        let mut kept = self.kept.write();
+        for place in changed {
+            if let Some(name) = kept.names.remove(place) {
+                kept.keys.remove(&name);
+            }
+        }
+    }
+
+    /// Lets go of everything.
+    pub fn forget_all(&self) {
+        *self.kept.write() = Kept::default();
+    }
+
+    /// The key's state at `view`. Absent keys are told only to whoever holds a permit, so callers judge first.
+    fn key(&self, opened: &Opened, view: &LedgerView, name: &KeyName) -> Result<Arc<Key>, Failure> {
+        let kept = self.kept.read().keys.get(name).cloned();
+        if let Some(key) = kept.filter(|key| view.version(&key.place) == key.version) {
+            return Ok(key);
+        }
+        let desk = opened.desk(view);
+        let (record, version) = decide::read_key(&desk, name)?.ok_or(Refused::NotFound)?;
+        let place = opened.keyring.key_record(name);
+        let key = Arc::new(Key { place, version, record, materials: Mutex::default(), salted: Mutex::default() });
+        self.keep(name, &key);
+        Ok(key)
+    }
+
+    fn keep(&self, name: &KeyName, key: &Arc<Key>) {
+        let mut kept = self.kept.write();
+        if kept.keys.len() >= KEYS_KEPT_MAX
+            && let Some((_, oldest)) = kept.keys.pop_first()
+        {
+            kept.names.remove(&oldest.place);
+        }
+        kept.names.insert(key.place, name.clone());
+        kept.keys.insert(name.clone(), key.clone());
+    }
+}
+
+impl Key {
+    fn material(&self, opened: &Opened, view: &LedgerView, number: u32) -> Result<Arc<Material>, Failure> {
+        let mut materials = self.materials.lock();
+        if let Some(material) = materials.get(&number) {
+            return Ok(material.clone());
+        }
+        let material = Arc::new(decide::read_material(&opened.desk(view), &self.record, number)?);
+        materials.insert(number, material.clone());
+        Ok(material)
+    }
+
+    /// A message key under a salt that may still serve, else under a fresh one.
+    fn message_key(&self, material: &Material, now: Duration, entropy: &dyn Entropy) -> Arc<MessageKey> {
+        let mut salted = self.salted.lock();
+        if let Some(current) = &mut *salted
+            && current.messages < SALT_MESSAGES_MAX
+            && now.saturating_sub(current.since) < SALT_AGE_MAX
+        {
+            current.messages += 1;
+            return current.key.clone();
+        }
+        let key = Arc::new(MessageKey::fresh(material, entropy::fresh(entropy)));
+        *salted = Some(Salted { key: key.clone(), messages: 1, since: now });
+        key
+    }
+}
+
+/// Encrypts with the key's primary version.
+pub fn encrypt(
+    opened: &Opened,
+    view: &LedgerView,
+    permit: Permit<Encrypt>,
+    plaintext: &[u8],
+    context: &Context,
+    now: Duration,
+    entropy: &dyn Entropy,
+) -> Result<Encrypted, Failure> {
+    let key = opened.vault.key(opened, view, permit.key())?;
+    let version = key.record.encrypting()?.number;
+    let material = key.material(opened, view, version)?;
+    let message_key = key.message_key(&material, now, entropy);
+    let nonce: Fresh<12> = entropy::fresh(entropy);
+    let ciphertext = message_key.seal(plaintext, context, nonce).map_err(|_| Refused::TooLong("the plaintext"))?;
+    Ok(Encrypted { ciphertext, version })
+}
+
+/// Decrypts what some version of the key encrypted. Shape and key are looked at first, rights have been; every other
+/// failure is one and the same.
+pub fn decrypt(
+    opened: &Opened,
+    view: &LedgerView,
+    permit: Permit<Decrypt>,
+    ciphertext: &[u8],
+    context: &Context,
+) -> Result<Decrypted, Failure> {
+    let parsed = Ciphertext::parse(ciphertext).map_err(|_| Refused::Undecryptable)?;
+    let key = opened.vault.key(opened, view, permit.key())?;
+    let header = parsed.header();
+    let known = key.record.version(header.version);
+    if header.key != key.record.id || known.is_none_or(|v| v.material != header.material) {
+        return Err(Refused::Undecryptable.into());
+    }
+    let version = key.record.decrypting(header.version)?.number;
+    let material = key.material(opened, view, version)?;
+    let message_key = MessageKey::of(&material, header).map_err(|_| Refused::Undecryptable)?;
+    let plaintext = message_key.open(&parsed, context).map_err(|_| Refused::Undecryptable)?;
+    Ok(Decrypted { plaintext, version })
+}

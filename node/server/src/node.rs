@@ -1,0 +1,210 @@
+//! The only wiring: a world and a configuration in, a running node out.
+
+use crate::api::{self, Health};
+use crate::audit::{Book, BookFailed};
+use crate::gate::Gate;
+use crate::keeper;
+use crate::metrics::Metrics;
+use crate::peers::Ear;
+use crate::seal::{FoundAsk, Founded, Seal};
+use crate::service::Service;
+use crate::watcher::Watcher;
+use claviger_core::crypto::SigningKey;
+use claviger_core::failure::Failure;
+use claviger_core::name::{Identity, NodeId, Segment};
+use claviger_core::secret::Secret32;
+pub use claviger_ledger::{Timings, World};
+use claviger_ledger::{Fatal, Ledger, RaftRole, LedgerConfig, StartFailed as LedgerFailed};
+use claviger_world::network::Listener;
+use claviger_world::runtime;
+use claviger_world::watch;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tonic::service::Routes;
+
+/// Longest that a stopping node waits for another to take the lead.
+const PARTING_WAIT: Duration = Duration::from_secs(5);
+
+/// What opens the root key.
+pub enum Unseal {
+    /// Custodians, in a ceremony.
+    Custodians,
+    /// A 32-byte key that the node is given at start: for development and tests. Whoever has it has everything.
+    Static(Secret32),
+}
+
+impl Unseal {
+    /// Whether shares are dealt.
+    pub(crate) fn by_custodians(&self) -> bool {
+        matches!(self, Unseal::Custodians)
+    }
+
+    /// A copy of the static key, if that is what opens.
+    pub(crate) fn static_key(&self) -> Option<Secret32> {
+        match self {
+            Unseal::Custodians => None,
+            Unseal::Static(key) => Secret32::copy_from(key.expose()),
+        }
+    }
+
+    /// The word in status answers.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Unseal::Custodians => "custodians",
+            Unseal::Static(_) => "static",
+        }
+    }
+}
+
+/// What a node is told about itself.
+pub struct NodeConfig {
+    /// Its number.
+    pub node: NodeId,
+    /// The cluster's name.
+    pub cluster: Segment,
+    /// The region's name.
+    pub region: Segment,
+    /// Where every node of the region listens for peers, itself included.
+    pub addresses: BTreeMap<NodeId, String>,
+    /// The key of its peer certificate.
+    pub identity: SigningKey,
+    /// Who may found the cluster.
+    pub founders: Vec<Identity>,
+    /// What opens the root key.
+    pub unseal: Unseal,
+    /// Raft's timings.
+    pub timings: Timings,
+    /// Whether the audit book is synced before every answer, rather than within 100 ms.
+    pub strict_audit: bool,
+    /// Whether gRPC reflection is served.
+    pub reflection: bool,
+    /// The release, for status answers.
+    pub version: &'static str,
+}
+
+/// Why a node does not start.
+#[derive(Debug)]
+pub enum StartFailed {
+    /// The ledger does not start on this disk or configuration.
+    Ledger(LedgerFailed),
+    /// The audit book does not verify, or cannot be written.
+    Book(BookFailed),
+    /// The node's own key does not open its root: with a static slot only.
+    Unseal(Failure),
+}
+
+impl fmt::Display for StartFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartFailed::Ledger(why) => why.fmt(f),
+            StartFailed::Book(why) => write!(f, "the audit book: {why}"),
+            StartFailed::Unseal(why) => write!(f, "the static slot does not open: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for StartFailed {}
+
+/// A running node.
+pub struct Node {
+    service: Arc<Service>,
+    health: Health,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Node {
+    /// Starts a node on a world.
+    pub async fn start(world: World, config: NodeConfig) -> Result<Node, StartFailed> {
+        let book = Book::open(&world, config.node, &config.identity).map_err(StartFailed::Book)?;
+        let (watcher, ended) = Watcher::new();
+        let ledger = Ledger::start(
+            LedgerConfig {
+                node: config.node,
+                cluster: config.cluster.clone(),
+                addresses: config.addresses.clone(),
+                timings: config.timings.clone(),
+            },
+            world.clone(),
+            watcher.clone(),
+        )
+        .await
+        .map_err(StartFailed::Ledger)?;
+        let service = Arc::new(Service {
+            gate: Gate::new(config.founders.clone()),
+            seal: Seal::new(ledger.clone()),
+            book,
+            metrics: Metrics::default(),
+            founding: tokio::sync::Mutex::new(()),
+            ceremony: parking_lot::Mutex::new(None),
+            hand_sealed: AtomicBool::new(false),
+            expecting: parking_lot::Mutex::new(None),
+            config,
+            world,
+            ledger,
+        });
+        watcher.bind(&service);
+        let health = Health::sealed().await;
+        keeper::start(&service, health.clone());
+        Ok(Node { service, health, ended })
+    }
+
+    /// All services for callers.
+    pub fn routes(&self) -> Routes {
+        api::routes(self.service.clone(), &self.health, self.service.config.reflection)
+    }
+
+    /// What hears peers.
+    pub fn listener(&self) -> Arc<dyn Listener> {
+        Arc::new(Ear(self.service.clone()))
+    }
+
+    /// What the node counts, for others to register theirs with.
+    pub fn metrics(&self) -> &Metrics {
+        &self.service.metrics
+    }
+
+    /// Everything that is counted, as of now, in the OpenMetrics text format.
+    pub fn metrics_text(&self) -> String {
+        let (service, status) = (&self.service, self.service.ledger.status());
+        service.metrics.set_open(service.seal.is_open());
+        service.metrics.set_raft(status.role == RaftRole::Leader, status.term, status.applied_index);
+        service.metrics.set_audit_pages(service.book.position().next - 1);
+        service.metrics.text()
+    }
+
+    /// Founds a cluster on the word of whoever started the process: development nodes do, whose data is their own.
+    pub async fn found(&self, ask: FoundAsk) -> Result<Founded, Failure> {
+        self.service.found(ask).await
+    }
+
+    /// Completes, with the reason, when the node must end by itself: a failed disk, a diverged state.
+    pub async fn ended(&self) -> String {
+        let mut ended = self.ended.clone();
+        ended.until(Clone::clone).await.unwrap_or_else(|_| "the node was dropped".into())
+    }
+
+    /// Stops: hands over the lead, seals, closes the book.
+    pub async fn stop(&self) {
+        // Without a follower that can lead there is nobody to wait for.
+        let _ = self.service.ledger.transfer_leader(PARTING_WAIT).await;
+        self.service.seal.shut().drained().await;
+        if let Err(why) = self.service.book.sync().await {
+            tracing::error!(%why, "the audit book could not be synced");
+        }
+        self.service.ledger.shutdown().await;
+    }
+}
+
+/// What the end of a node is called.
+pub(crate) fn word(why: &Fatal) -> String {
+    why.to_string()
+}
+
+/// Starts a task of the node.
+pub(crate) fn task(future: impl Future<Output = ()> + Send + 'static) {
+    // Tasks of a node end with it: when its runtime or its simulated context does.
+    drop(runtime::spawn(future));
+}

@@ -1,0 +1,170 @@
+//! An unseal ceremony as this node hosts it: the one-time key, the shares that came, and what happens when there are
+//! enough.
+
+use crate::service::Service;
+use claviger_core::ceremony::{Ceremony, CeremonyKey, Progress, ShareWhy, SignedCeremonyKey};
+use claviger_core::codec::Canonical;
+use claviger_core::failure::{Cause, Failure, Refused, Why};
+use claviger_core::kem::KemSecret;
+use claviger_core::name::{CeremonyId, Identity, NodeId, Signature};
+use claviger_core::record::{RecordKey, Table, View};
+use claviger_core::roster::Custodians;
+use claviger_core::secret::Secret32;
+use claviger_core::share::ShareContext;
+use claviger_core::slot::{Locker, Root, SlotKind, SlotRecord};
+use claviger_core::time::UnixMs;
+use claviger_core::transit;
+use claviger_ledger::LedgerView;
+use claviger_world::entropy;
+
+/// How long a ceremony waits for its shares, in milliseconds.
+const CEREMONY_MS: u64 = 3_600_000;
+/// Slots of a cluster that are looked at.
+const SLOTS_MAX: usize = 16;
+
+/// A ceremony that this node hosts. Lives in memory only; wiped when it ends.
+pub struct OpenCeremony {
+    ceremony: Ceremony,
+    signed: SignedCeremonyKey,
+    secret: KemSecret,
+}
+
+/// A share as it is brought.
+pub struct Offer {
+    /// To which ceremony.
+    pub ceremony: CeremonyId,
+    /// x of the share.
+    pub index: u8,
+    /// Sealed to the one-time key.
+    pub sealed_share: Vec<u8>,
+    /// Under the share's proof key.
+    pub proof: Signature,
+    /// Who brought it.
+    pub bearer: Identity,
+}
+
+impl OpenCeremony {
+    /// What custodians' tools need to trust and to seal.
+    pub fn signed(&self) -> &SignedCeremonyKey {
+        &self.signed
+    }
+
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        self.ceremony.progress()
+    }
+
+    /// Whether its time is over.
+    pub fn expired(&self, now: UnixMs) -> bool {
+        self.ceremony.expired(now)
+    }
+
+    /// Whether its time is over, or enough shares came.
+    pub fn over(&self, now: UnixMs) -> bool {
+        self.expired(now) || self.ceremony.is_complete()
+    }
+
+    /// Checks a share the moment it is offered.
+    fn offer(&mut self, now: UnixMs, offer: &Offer) -> Result<Progress, Failure> {
+        let (index, bearer) = (offer.index, &offer.bearer);
+        self.ceremony.expect(now, &offer.ceremony, bearer, index)?;
+        let unreadable = || self.ceremony.refuse(index, bearer, ShareWhy::Unreadable);
+        let share = transit::open_share(&self.signed.key, &self.secret, bearer, index, &offer.sealed_share);
+        let share = share.ok_or_else(unreadable)?;
+        Ok(self.ceremony.offer(now, &offer.ceremony, bearer, index, share, &offer.proof)?)
+    }
+}
+
+impl Service {
+    /// The custodians of the day.
+    pub(crate) fn custodians(&self, view: &LedgerView) -> Option<Custodians> {
+        let record = view.record(&RecordKey::only(Table::Custodians))?;
+        Custodians::from_bytes(&record.value).ok()
+    }
+
+    /// Hosts a ceremony, unless one is under way here.
+    pub(crate) fn host_ceremony(&self, opener: &Identity, view: &LedgerView) -> Result<(), Failure> {
+        let now = self.world.clock.now();
+        let mut hosted = self.ceremony.lock();
+        if hosted.as_ref().is_some_and(|c| !c.over(now)) {
+            return Ok(());
+        }
+        let head = &view.head().ok_or(Why::NotFounded)?.header;
+        let custodians = self.custodians(view).ok_or(Cause("there is no record of custodians"))?;
+        let secret = KemSecret::from_seed(Secret32::of(entropy::fresh(&*self.world.entropy)));
+        let key = CeremonyKey {
+            lineage: head.lineage,
+            generation: head.generation,
+            seal_epoch: head.seal_epoch,
+            ceremony: CeremonyId(entropy::fresh(&*self.world.entropy).spend()),
+            host: self.config.node,
+            incarnation: self.ledger.incarnation(),
+            expires: now.plus_ms(CEREMONY_MS),
+            public: secret.public(),
+        };
+        let ceremony = Ceremony::open(key.clone(), &custodians, opener.clone(), now)
+            .map_err(|_| Cause("the custodians record speaks of no possible sharing"))?;
+        *hosted = Some(OpenCeremony { ceremony, signed: key.sign(&self.config.identity), secret });
+        Ok(())
+    }
+
+    /// Takes a share to the ceremony hosted here. With the last one the root key opens, this node, and every peer that
+    /// proves itself.
+    pub(crate) async fn take_share(&self, offer: &Offer, view: &LedgerView) -> Result<(Progress, Vec<NodeId>), Failure> {
+        let (progress, unsealing) = self.accept(offer)?;
+        tracing::info!(index = offer.index, bearer = %offer.bearer, "a share was accepted");
+        let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
+        let root = self.unlock(&unsealing, view)?;
+        drop(unsealing);
+        self.open_with(root, view).await?;
+        let mut opened = vec![self.config.node];
+        opened.extend(self.hand_over(&self.seal.opened()?).await);
+        opened.sort_unstable();
+        Ok((progress, opened))
+    }
+
+    fn accept(&self, offer: &Offer) -> Result<(Progress, Option<Secret32>), Failure> {
+        let now = self.world.clock.now();
+        let mut hosted = self.ceremony.lock();
+        let ceremony = hosted.as_mut().ok_or(Refused::NoCeremony)?;
+        let progress = ceremony.offer(now, offer)?;
+        let unsealing = ceremony.ceremony.complete().transpose();
+        Ok((progress, unsealing.map_err(|_| Cause("checked shares did not combine"))?))
+    }
+
+    fn unlock(&self, unsealing: &Secret32, view: &LedgerView) -> Result<Root, Failure> {
+        let head = &view.head().ok_or(Why::NotFounded)?.header;
+        let custodians = self.custodians(view).ok_or(Cause("there is no record of custodians"))?;
+        let context = ShareContext::of(head.lineage, &custodians)
+            .map_err(|_| Cause("the custodians record speaks of no possible sharing"))?;
+        let kind = SlotKind::Custodians { epoch: custodians.epoch };
+        let slot = slots(view)?.into_iter().find(|s| s.kind == kind).ok_or(Cause("no slot is locked by these shares"))?;
+        let locker = Locker::custodians(unsealing, &context, slot.number);
+        let root = slot.unlock(&locker, &head.lineage, &head.root_commitment);
+        Ok(root.ok_or(Cause("the shares are right, and the slot does not open"))?)
+    }
+
+    /// Opens this node with the key of its static slot.
+    pub(crate) async fn open_by_file(&self, key: Secret32) -> Result<(), Failure> {
+        let view = self.ledger.view();
+        let head = &view.head().ok_or(Why::NotFounded)?.header;
+        let slot = slots(&view)?.into_iter().find(|s| s.kind == SlotKind::Static);
+        let slot = slot.ok_or(Cause("the cluster has no static slot"))?;
+        let root = slot.unlock(&Locker::static_key(key), &head.lineage, &head.root_commitment);
+        self.open_with(root.ok_or(Cause("the key file is not that of the static slot"))?, &view).await
+    }
+
+    /// Opens this node with a root key, as the records at `view` are.
+    pub(crate) async fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
+        self.seal.open(root, view)?;
+        tracing::info!(node = self.config.node.0, "the node is open");
+        Ok(())
+    }
+}
+
+fn slots(view: &LedgerView) -> Result<Vec<SlotRecord>, Failure> {
+    let all = RecordKey::numbered(Table::Slot, 0).collection();
+    let records = view.members(&all, None, SLOTS_MAX);
+    let read = records.iter().map(|(_, record)| SlotRecord::from_bytes(&record.value)).collect::<Result<_, _>>();
+    Ok(read.map_err(|_| Cause("a slot record cannot be read"))?)
+}

@@ -1,0 +1,108 @@
+//! The root key on its way between nodes: given by an open node to peers that prove their enrolled identity.
+
+use crate::peers::{self, ANSWER_WAIT};
+use crate::seal::Opened;
+use crate::service::{ReadAsk, Service};
+use bytes::Bytes;
+use claviger_core::kem::{KemPublic, KemSecret};
+use claviger_core::name::{Lineage, NodeId, Signature};
+use claviger_core::roster::{Member, Role};
+use claviger_core::secret::Secret32;
+use claviger_core::transit::{self, OneTimeKey};
+use claviger_proto::peer::v1 as peer;
+use claviger_proto::peer::v1::{root_request, root_response};
+use claviger_world::entropy;
+use claviger_world::network::FrameKind;
+use prost::Message;
+use std::sync::Arc;
+
+/// A one-time key that this node has signed and that nobody has used yet. Only the newest counts.
+pub struct Expecting {
+    key: OneTimeKey,
+    secret: KemSecret,
+}
+
+impl Service {
+    /// Gives the root key to every other member that proves itself, and names those that are open then.
+    pub(crate) async fn hand_over(&self, opened: &Arc<Opened>) -> Vec<NodeId> {
+        let members = self.ledger.view().roster().map(|r| r.members.clone()).unwrap_or_default();
+        let others = members.into_iter().filter(|m| m.node != self.config.node && m.role != Role::Retired);
+        let given = others.map(|member| async move {
+            match self.give(opened, &member).await {
+                Ok(true) => Some(member.node),
+                Ok(false) => None,
+                Err(why) => {
+                    tracing::warn!(node = member.node.0, why, "a peer was not opened");
+                    None
+                }
+            }
+        });
+        futures_util::future::join_all(given).await.into_iter().flatten().collect()
+    }
+
+    async fn give(&self, opened: &Opened, member: &Member) -> Result<bool, String> {
+        let nonce: [u8; 32] = entropy::fresh(&*self.world.entropy).spend();
+        let hello = root_request::Step::Hello(peer::Hello { nonce: nonce.to_vec().into() });
+        let root_response::Step::Key(said) = self.ask_root(member, hello).await? else {
+            return Err("it answered with something else".into());
+        };
+        let key = one_time_key(&said, opened.lineage, member, nonce).ok_or("its one-time key is not signed by it")?;
+        let sealed = transit::seal_root(&opened.root, &key, &mut entropy::chance(&*self.world.entropy));
+        let sealed = sealed.ok_or("its one-time key is no key")?;
+        let give = root_request::Step::Give(peer::Give { sealed_root: sealed.into() });
+        match self.ask_root(member, give).await? {
+            root_response::Step::Opened(said) => Ok(said.open),
+            root_response::Step::Key(_) => Err("it answered with something else".into()),
+        }
+    }
+
+    async fn ask_root(&self, member: &Member, step: root_request::Step) -> Result<root_response::Step, String> {
+        let question = peer::RootRequest { step: Some(step) };
+        let asked = self.ask::<_, peer::RootResponse>(member.node, FrameKind::Root, &question, ANSWER_WAIT).await;
+        let (from, said) = asked.map_err(|e| e.to_string())?;
+        if from.key != member.key {
+            return Err("its certificate is not that of the member".into());
+        }
+        said.step.ok_or_else(|| "its answer is empty".into())
+    }
+
+    /// Answers a peer that wants to hand over the root key.
+    pub(crate) async fn hear_root(&self, body: Bytes) -> Result<Bytes, String> {
+        let step = peers::read::<peer::RootRequest>(body)?.step.ok_or("the frame is empty")?;
+        let answer = match step {
+            root_request::Step::Hello(hello) => root_response::Step::Key(self.expect_root(&hello)?),
+            root_request::Step::Give(give) => {
+                root_response::Step::Opened(peer::Opened { open: self.take_root(&give).await? })
+            }
+        };
+        Ok(peer::RootResponse { step: Some(answer) }.encode_to_vec().into())
+    }
+
+    fn expect_root(&self, hello: &peer::Hello) -> Result<peer::OneTimeKey, String> {
+        let lineage = self.ledger.lineage().ok_or("this node belongs to no cluster yet")?;
+        let nonce: [u8; 32] = hello.nonce.as_ref().try_into().map_err(|_| "the nonce is not of 32 bytes")?;
+        let secret = KemSecret::from_seed(Secret32::of(entropy::fresh(&*self.world.entropy)));
+        let key = OneTimeKey { lineage, to: self.config.node, nonce, public: secret.public() };
+        let signature = key.sign(&self.config.identity);
+        let said = peer::OneTimeKey { public: key.public.0.to_vec().into(), signature: signature.0.to_vec().into() };
+        *self.expecting.lock() = Some(Expecting { key, secret });
+        Ok(said)
+    }
+
+    /// Opens this node with a root key that a peer sealed to the one-time key, once it has caught up.
+    async fn take_root(&self, give: &peer::Give) -> Result<bool, String> {
+        let expecting = self.expecting.lock().take().ok_or("this node expects no root key")?;
+        let root = transit::open_root(&give.sealed_root, &expecting.key, &expecting.secret);
+        let root = root.ok_or("the root key was sealed for another moment")?;
+        let reading = self.reading(ReadAsk::default()).await.map_err(|e| e.to_string())?;
+        self.open_with(root, &reading.view).await.map_err(|e| e.to_string())?;
+        Ok(true)
+    }
+}
+
+fn one_time_key(said: &peer::OneTimeKey, lineage: Lineage, member: &Member, nonce: [u8; 32]) -> Option<OneTimeKey> {
+    let public = KemPublic(said.public.as_ref().try_into().ok()?);
+    let signature = said.signature.as_ref().try_into().ok().map(Signature)?;
+    let key = OneTimeKey { lineage, to: member.node, nonce, public };
+    key.verify(&member.key, &signature).then_some(key)
+}

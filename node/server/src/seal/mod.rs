@@ -1,0 +1,193 @@
+//! What a node holds while it is open, and how it comes by it and loses it again: founding, opening, handing over,
+//! sealing.
+//!
+//! Must not contain: rights (gate), key states (core), anything about callers' requests.
+
+mod ceremony;
+mod founding;
+mod handover;
+
+pub use ceremony::{Offer, OpenCeremony};
+pub use founding::{FoundAsk, Founded};
+pub use handover::Expecting;
+
+use crate::keyring::Vault;
+use claviger_core::books::Books;
+use claviger_core::decide::Desk;
+use claviger_core::failure::{Cause, Failure, Why};
+use claviger_core::keyring::Keyring;
+use claviger_core::material::Buckets;
+use claviger_core::name::Lineage;
+use claviger_core::policy::SealView;
+use claviger_core::record::{RecordKey, Table, View};
+use claviger_core::slot::Root;
+use claviger_core::txn::{Batch, SignedBatch};
+use claviger_ledger::{Author, Ledger, LedgerView};
+use claviger_world::watch;
+use parking_lot::RwLock;
+use std::sync::{Arc, Weak};
+use tokio::sync::oneshot;
+
+/// Everything that is gone after sealing. Whoever holds a clone keeps the node from being sealed, so requests hold one
+/// for no longer than they compute, and never while they wait for others.
+pub struct Opened {
+    /// The root key, kept to be handed to peers that prove themselves.
+    pub root: Root,
+    /// What the root key opens.
+    pub keyring: Keyring,
+    /// What wraps key material.
+    pub buckets: Buckets,
+    /// Keys that were used lately.
+    pub vault: Vault,
+    /// The cluster.
+    pub lineage: Lineage,
+    /// The seal epoch that this opening belongs to.
+    pub seal_epoch: u64,
+    _last: Parting,
+}
+
+impl Opened {
+    /// Reads what `root` opens out of the records at `view`.
+    fn read(root: Root, view: &LedgerView, last: Parting) -> Result<Opened, Failure> {
+        let head = &view.head().ok_or(Failure::Unavailable(Why::NotFounded))?.header;
+        if root.number() != head.root || root.commitment(&head.lineage) != head.root_commitment {
+            return Err(Failure::Broken(Cause("the root key is not the one that the header names")));
+        }
+        let sealed = view.record(&RecordKey::only(Table::Keyring)).ok_or(BROKEN_KEYRING)?;
+        let keyring = Keyring::open(&root, &head.lineage, &sealed.value).ok_or(BROKEN_KEYRING)?;
+        let key = keyring.buckets_record();
+        let record = view.record(&key).ok_or(BROKEN_BUCKETS)?;
+        let value = keyring.open_record(&head.lineage, &key, &record.value).map_err(|_| BROKEN_BUCKETS)?;
+        let buckets = Buckets::open(value.expose(), &keyring, &head.lineage).ok_or(BROKEN_BUCKETS)?;
+        let (lineage, seal_epoch) = (head.lineage, head.seal_epoch);
+        Ok(Opened { root, keyring, buckets, vault: Vault::default(), lineage, seal_epoch, _last: last })
+    }
+
+    /// What sealed records are opened with.
+    pub fn books(&self) -> Books<'_> {
+        Books { keyring: &self.keyring, lineage: self.lineage }
+    }
+
+    /// What decisions are made from, at one revision.
+    pub fn desk<'a>(&'a self, view: &'a LedgerView) -> Desk<'a> {
+        let revision = view.revision();
+        Desk {
+            view,
+            keyring: &self.keyring,
+            buckets: &self.buckets,
+            lineage: self.lineage,
+            turn: revision.turn,
+            now: revision.cluster_time,
+        }
+    }
+}
+
+const BROKEN_KEYRING: Failure = Failure::Broken(Cause("the keyring record is missing or does not open"));
+const BROKEN_BUCKETS: Failure = Failure::Broken(Cause("the bucket keys are missing or do not open"));
+
+/// Tells, when the last holder lets go, that the keys are wiped.
+struct Parting(Option<oneshot::Sender<()>>);
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            // Nobody waits when the process ends without sealing.
+            let _ = sender.send(());
+        }
+    }
+}
+
+/// The keys of the node, or their absence.
+pub struct Seal {
+    ledger: Ledger,
+    held: RwLock<Held>,
+    open: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct Held {
+    opened: Option<Arc<Opened>>,
+    wiped: Option<oneshot::Receiver<()>>,
+}
+
+impl Seal {
+    /// A sealed node.
+    pub fn new(ledger: Ledger) -> Self {
+        Seal { ledger, held: RwLock::default(), open: watch::channel(false).0 }
+    }
+
+    /// The keys, while the node is open.
+    pub fn opened(&self) -> Result<Arc<Opened>, Failure> {
+        self.held.read().opened.clone().ok_or(Failure::Unavailable(Why::Sealed))
+    }
+
+    /// What the policy wants to know of the seal.
+    pub fn view(&self, view: &LedgerView) -> SealView {
+        match (view.head(), &self.held.read().opened) {
+            (None, _) => SealView::Unfounded,
+            (Some(_), None) => SealView::Sealed,
+            (Some(_), Some(_)) => SealView::Open,
+        }
+    }
+
+    /// Whether the node is open.
+    pub fn is_open(&self) -> bool {
+        self.held.read().opened.is_some()
+    }
+
+    /// Follows whether the node is open.
+    pub fn follow(&self) -> watch::Receiver<bool> {
+        self.open.subscribe()
+    }
+
+    /// Opens the node with a root key, from the state at `view`. Opening an open node changes nothing.
+    pub fn open(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
+        let (sender, wiped) = oneshot::channel();
+        let opened = Arc::new(Opened::read(root, view, Parting(Some(sender)))?);
+        let mut held = self.held.write();
+        if held.opened.is_some() {
+            return Ok(());
+        }
+        self.ledger.set_author(Some(Arc::new(Pen(Arc::downgrade(&opened)))));
+        *held = Held { opened: Some(opened), wiped: Some(wiped) };
+        drop(held);
+        self.open.replace(true);
+        Ok(())
+    }
+
+    /// Refuses from now on. [`Seal::drained`] tells when the keys are wiped.
+    pub fn shut(&self) -> Shutting {
+        self.ledger.set_author(None);
+        let held = std::mem::take(&mut *self.held.write());
+        self.open.replace(false);
+        Shutting(held.wiped)
+    }
+
+    /// Whether an opening of an older seal epoch than `epoch` is held.
+    pub fn older_than(&self, epoch: u64) -> bool {
+        self.held.read().opened.as_ref().is_some_and(|o| o.seal_epoch < epoch)
+    }
+}
+
+/// A sealing that waits for the last holder of keys.
+#[must_use]
+pub struct Shutting(Option<oneshot::Receiver<()>>);
+
+impl Shutting {
+    /// Completes when nobody holds keys any more, and they are wiped.
+    pub async fn drained(self) {
+        if let Some(wiped) = self.0 {
+            // An error means that the sender is gone, and with it the keys.
+            let _ = wiped.await;
+        }
+    }
+}
+
+/// Signs for the ledger as long as the node is open, without keeping it open.
+struct Pen(Weak<Opened>);
+
+impl Author for Pen {
+    fn sign(&self, batch: Batch) -> Option<SignedBatch> {
+        self.0.upgrade().map(|opened| opened.keyring.sign_batch(batch))
+    }
+}

@@ -1,0 +1,136 @@
+//! The core service that every door leads to: it owns authorisation, audit and the ledger. A door translates; what is
+//! asked is read, judged, decided and paged here.
+//!
+//! Must not contain: gRPC, protobuf of callers, TLS.
+
+mod book;
+mod change;
+mod cluster;
+mod crypto;
+mod keys;
+mod roles;
+mod unseal;
+mod visit;
+
+pub use book::Tail;
+pub use change::RequestStamp;
+pub use cluster::{ClusterView, NodeView, SealStatus};
+pub use crypto::{DecryptAsk, EncryptAsk};
+pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
+pub use roles::{RoleAt, RolePage};
+pub use unseal::{Begun, OfferAsk, Offered};
+pub use visit::{Audited, Visit};
+
+use crate::audit::Book;
+use crate::gate::Gate;
+use crate::metrics::Metrics;
+use crate::node::{NodeConfig, World};
+use crate::seal::{Expecting, OpenCeremony, Opened, Seal};
+use claviger_core::failure::{Failure, Why};
+use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
+use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+/// Longest that one request may take, whatever its caller's patience.
+const REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// An answer that rests on a read round older than this is not handed over: another round is made (DESIGN §4 (b)).
+const FRESH_FOR: Duration = Duration::from_secs(2);
+/// The most staleness that a caller can ask for, in milliseconds.
+pub const STALE_MS_MAX: u32 = 2_000;
+
+/// How fresh a reading must be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadAsk {
+    /// At least this revision.
+    pub min_revision: u64,
+    /// As stale as this, 0 for linearizable; never more than [`STALE_MS_MAX`].
+    pub allow_stale_ms: u32,
+}
+
+/// The core service of one node.
+pub struct Service {
+    pub(crate) config: NodeConfig,
+    pub(crate) world: World,
+    pub(crate) ledger: Ledger,
+    pub(crate) gate: Gate,
+    pub(crate) seal: Seal,
+    pub(crate) book: Book,
+    pub(crate) metrics: Metrics,
+    pub(crate) founding: tokio::sync::Mutex<()>,
+    pub(crate) ceremony: parking_lot::Mutex<Option<OpenCeremony>>,
+    pub(crate) hand_sealed: AtomicBool,
+    pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
+}
+
+/// A reading of the records that is as fresh as it had to be, and the keys, for as long as one request computes.
+pub(crate) struct Reading {
+    pub(crate) view: LedgerView,
+    pub(crate) opened: Option<Arc<Opened>>,
+    /// When the read round behind it began.
+    confirmed_at: Duration,
+    /// How old it may be when the answer is handed over.
+    good_for: Duration,
+}
+
+impl Reading {
+    /// The keys, or that the node is sealed.
+    pub(crate) fn opened(&self) -> Result<&Opened, Failure> {
+        self.opened.as_deref().ok_or(Failure::Unavailable(Why::Sealed))
+    }
+
+    /// The revision that answers made from it carry.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.view.revision().sequence
+    }
+}
+
+impl Service {
+    /// Waits until everything that follows is at least as fresh as asked.
+    pub(crate) async fn reading(&self, read: ReadAsk) -> Result<Reading, Failure> {
+        let stale = Duration::from_millis(read.allow_stale_ms.min(STALE_MS_MAX).into());
+        let seen = self.ledger.revision();
+        let recent = !stale.is_zero() && self.age(seen.started_at) <= stale;
+        let mut revision = if recent { seen } else { self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)? };
+        if revision.sequence < read.min_revision {
+            let waited = self.ledger.applied_at_least(read.min_revision, REQUEST_WAIT).await;
+            revision = Revision { started_at: revision.started_at, ..waited.map_err(unavailable)? };
+        }
+        Ok(Reading {
+            view: self.ledger.view(),
+            opened: self.seal.opened().ok(),
+            confirmed_at: revision.started_at,
+            good_for: FRESH_FOR.max(stale),
+        })
+    }
+
+    /// Whether an answer made from the reading may still be handed over. Looked at last.
+    pub(crate) fn still_good(&self, reading: &Reading) -> bool {
+        self.age(reading.confirmed_at) <= reading.good_for
+    }
+
+    fn age(&self, since: Duration) -> Duration {
+        self.world.clock.awake_and_asleep().saturating_sub(since)
+    }
+
+    /// Leave to do `A` by the records of a reading.
+    pub(crate) fn permit<A: Action>(&self, caller: &Caller, on: A::On, reading: &Reading) -> Result<Permit<A>, Failure> {
+        self.gate.authorise(caller, on, &reading.view, reading.opened.as_deref())
+    }
+
+    /// Refuses what a node that has come so far never answers, before it waits for a quorum that may not be there.
+    pub(crate) fn answered(&self, operation: Operation) -> Result<(), Failure> {
+        let rule = Rule::of(operation).ok_or(Failure::Denied)?;
+        Ok(rule.answered(self.seal.view(&self.ledger.view()))?)
+    }
+}
+
+/// What a failed reading means for a caller.
+pub(crate) fn unavailable(why: Unavailable) -> Failure {
+    Failure::Unavailable(match why {
+        Unavailable::NoQuorum => Why::NoQuorum,
+        Unavailable::Behind => Why::Behind,
+        Unavailable::Stopped => Why::Stopping,
+    })
+}

@@ -1,0 +1,319 @@
+//! Tasks and time, one and the same for both worlds, over tokio.
+//!
+//! In the daemon this is plain multi-threaded tokio. In the simulator every task of a node carries that node's
+//! [`Context`]: its own random stream, its own clock rate and offset, and the means to end all of them at once. Whoever
+//! spawns, sleeps or looks at the time goes through here, and cannot tell which world it is in.
+
+use rand_core::TryRng;
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+pub use tokio::task::{JoinError, JoinHandle};
+pub use tokio::time::error::Elapsed;
+pub use tokio::time::{Sleep, Timeout};
+
+/// What a simulated node's tasks carry with them.
+pub struct Context {
+    id: u64,
+    stream: AtomicU64,
+    rate_ppm: i64,
+    offset: Duration,
+    epoch: tokio::time::Instant,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    dead: bool,
+    handles: Vec<AbortHandle>,
+}
+
+impl Context {
+    /// A node's context for one life, beginning now. `seed` starts its random stream; its clock stands at `offset` and
+    /// gains `rate_ppm` microseconds a second. Must be called inside a tokio runtime.
+    pub fn new(id: u64, seed: u64, rate_ppm: i64, offset: Duration) -> Arc<Context> {
+        Arc::new(Context {
+            id,
+            stream: AtomicU64::new(seed),
+            rate_ppm,
+            offset,
+            epoch: tokio::time::Instant::now(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// The number that it was made with.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Runs `future` as a task of this node. After [`Context::kill`] it never begins.
+    pub fn spawn<F>(self: &Arc<Self>, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let handle = tokio::spawn(HERE.scope(self.clone(), future));
+        let mut tasks = self.tasks.lock();
+        if tasks.dead {
+            handle.abort();
+            return handle;
+        }
+        if tasks.handles.len() >= HANDLES_BEFORE_SWEEP {
+            tasks.handles.retain(|h| !h.is_finished());
+        }
+        tasks.handles.push(handle.abort_handle());
+        handle
+    }
+
+    /// Ends every task of the node where it stands, as a power cut would. Nothing graceful runs.
+    pub fn kill(&self) {
+        let mut tasks = self.tasks.lock();
+        tasks.dead = true;
+        tasks.handles.drain(..).for_each(|h| h.abort());
+    }
+
+    /// Whether [`Context::kill`] was called.
+    pub fn is_dead(&self) -> bool {
+        self.tasks.lock().dead
+    }
+
+    /// This node's stopwatch, from the start of its life, as fast or slow as it runs.
+    fn stopwatch(&self) -> Duration {
+        let nanos = self.epoch.elapsed().as_nanos() as i128;
+        let skewed = nanos + nanos * i128::from(self.rate_ppm) / MILLION;
+        Duration::from_nanos(skewed.max(0) as u64) + self.offset
+    }
+
+    /// How long the world must wait until this node's stopwatch has gained `local`.
+    fn worldly(&self, local: Duration) -> Duration {
+        let nanos = local.as_nanos().min(u128::from(u64::MAX)) as i128;
+        Duration::from_nanos((nanos * MILLION / (MILLION + i128::from(self.rate_ppm))) as u64)
+    }
+}
+
+/// A point on this node's stopwatch. Instants of different nodes must not be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(Duration);
+
+impl Instant {
+    /// Time from `earlier` to here, none when it is not earlier.
+    pub fn since(self, earlier: Instant) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// How long it is until this instant comes, none when it is past.
+    pub fn remaining(self) -> Duration {
+        self.since(now())
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Instant;
+    fn add(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_add(d))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, d: Duration) {
+        *self = *self + d;
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Instant;
+    fn sub(self, d: Duration) -> Instant {
+        Instant(self.0.saturating_sub(d))
+    }
+}
+
+impl SubAssign<Duration> for Instant {
+    fn sub_assign(&mut self, d: Duration) {
+        *self = *self - d;
+    }
+}
+
+impl Sub<Instant> for Instant {
+    type Output = Duration;
+    fn sub(self, earlier: Instant) -> Duration {
+        self.since(earlier)
+    }
+}
+
+/// What time it is on this node's stopwatch.
+pub fn now() -> Instant {
+    let since_start = match here() {
+        Some(context) => context.stopwatch(),
+        None => process_epoch().elapsed(),
+    };
+    Instant(since_start + BEFORE_THE_START)
+}
+
+/// Runs `future` as a task of the node that the caller belongs to.
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    match here() {
+        Some(context) => context.spawn(future),
+        None => tokio::spawn(future),
+    }
+}
+
+/// Waits for `duration` on this node's stopwatch.
+pub fn sleep(duration: Duration) -> Sleep {
+    tokio::time::sleep(worldly(duration))
+}
+
+/// Waits until this node's stopwatch shows `instant`.
+pub fn sleep_until(instant: Instant) -> Sleep {
+    sleep(instant.remaining())
+}
+
+/// Polls `future` for at most `duration` on this node's stopwatch.
+pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
+    tokio::time::timeout(worldly(duration), future)
+}
+
+/// Polls `future` until this node's stopwatch shows `instant`, at least once.
+pub fn timeout_at<F: Future>(instant: Instant, future: F) -> Timeout<F> {
+    timeout(instant.remaining(), future)
+}
+
+/// Lets other tasks run.
+pub async fn yield_now() {
+    tokio::task::yield_now().await;
+}
+
+/// The context of the node that the caller belongs to; none in the daemon.
+pub fn here() -> Option<Arc<Context>> {
+    HERE.try_with(Arc::clone).ok()
+}
+
+/// A number to spread retries and elections with. Not for secrets: those come from [`crate::entropy`].
+pub fn jitter() -> u64 {
+    match here() {
+        Some(context) => splitmix(&context.stream),
+        None => splitmix(PROCESS_STREAM.get_or_init(|| AtomicU64::new(RandomState::new().hash_one(0_u8)))),
+    }
+}
+
+/// A generator over [`jitter`], for libraries that want one. Not for secrets.
+pub struct Jitter;
+
+impl TryRng for Jitter {
+    type Error = Infallible;
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok((jitter() >> 32) as u32)
+    }
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(jitter())
+    }
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in out.chunks_mut(8) {
+            let bytes = jitter().to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+fn worldly(local: Duration) -> Duration {
+    here().map_or(local, |context| context.worldly(local))
+}
+
+fn process_epoch() -> tokio::time::Instant {
+    *PROCESS_EPOCH.get_or_init(tokio::time::Instant::now)
+}
+
+/// SplitMix64 (Steele, Lea and Flood, 2014).
+fn splitmix(state: &AtomicU64) -> u64 {
+    let mut z = state.fetch_add(GOLDEN, Ordering::Relaxed).wrapping_add(GOLDEN);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+tokio::task_local! { static HERE: Arc<Context>; }
+
+static PROCESS_EPOCH: OnceLock<tokio::time::Instant> = OnceLock::new();
+static PROCESS_STREAM: OnceLock<AtomicU64> = OnceLock::new();
+
+/// Where a stopwatch starts, so that subtracting a lease from an early instant loses nothing.
+const BEFORE_THE_START: Duration = Duration::from_secs(3_600);
+/// Finished tasks are forgotten when this many are on the list.
+const HANDLES_BEFORE_SWEEP: usize = 512;
+const MILLION: i128 = 1_000_000;
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paused(future: impl Future<Output = ()>) {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().start_paused(true).build().unwrap().block_on(future);
+    }
+
+    #[test]
+    fn a_fast_clock_sleeps_less_of_the_worlds_time() {
+        paused(async {
+            let fast = Context::new(1, 0, 100_000, Duration::from_secs(7));
+            let start = tokio::time::Instant::now();
+            let local = fast.spawn(async {
+                let before = now();
+                sleep(Duration::from_secs(11)).await;
+                now() - before
+            });
+            let local = local.await.unwrap();
+            assert_eq!(start.elapsed().as_millis(), 10_000);
+            assert_eq!(local.as_millis(), 11_000);
+        });
+    }
+
+    #[test]
+    fn a_killed_node_does_nothing_more() {
+        paused(async {
+            let node = Context::new(1, 0, 0, Duration::ZERO);
+            let counted = Arc::new(AtomicU64::new(0));
+            let inner = counted.clone();
+            let outer = node.spawn(async move {
+                loop {
+                    let inner = inner.clone();
+                    spawn(async move { inner.fetch_add(1, Ordering::Relaxed) });
+                    sleep(Duration::from_millis(10)).await;
+                }
+            });
+            sleep(Duration::from_millis(95)).await;
+            node.kill();
+            assert!(outer.await.unwrap_err().is_cancelled());
+            let at_death = counted.load(Ordering::Relaxed);
+            assert_eq!(at_death, 10);
+            assert!(node.spawn(async {}).await.unwrap_err().is_cancelled());
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(counted.load(Ordering::Relaxed), at_death);
+        });
+    }
+
+    #[test]
+    fn equal_seeds_give_equal_streams() {
+        paused(async {
+            let draw = |seed| {
+                let node = Context::new(1, seed, 0, Duration::ZERO);
+                node.spawn(async { [jitter(), jitter(), jitter()] })
+            };
+            let (a, b, c) = (draw(5).await.unwrap(), draw(5).await.unwrap(), draw(6).await.unwrap());
+            assert_eq!(a, b);
+            assert_ne!(a, c);
+        });
+    }
+}
