@@ -19,7 +19,11 @@ impl Client {
     /// node after the other ([`Client::each`]). Never sent twice: the second would ask the new leader.
     pub async fn transfer_leader(&self) -> Result<v1::TransferLeaderResponse, Error> {
         let ask = v1::TransferLeaderRequest {};
-        self.call(Repeat::Unsent, ask, |channel, ask| async move { ClusterClient::new(channel).transfer_leader(ask).await })
-            .await
+        self.call(
+            Repeat::Unsent,
+            ask,
+            |channel, ask| async move { ClusterClient::new(channel).transfer_leader(ask).await },
+        )
+        .await
     }
 }

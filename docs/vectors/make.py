@@ -479,6 +479,19 @@ def transit(lineage, root):
     }  # fmt: skip
 
 
+def ceremony(lineage, payload):
+    """A ceremony's one-time key, as its host signs it, and a share sealed to it by its bearer."""
+    public, identity, bearer = xwing_public(fill(0xBA)), fill(0xBC), b"spiffe://example.org/claviger/custodian/alice"
+    statement = u16(1) + lineage + u64(1) + u64(2) + fill(0xBB, 16) + u64(3) + u64(4) + u64(5) + public
+    said = b"claviger/v1/ceremony-key\0" + statement
+    chance, bound = Chance(fill(0xBD)), ctx(sha256(said), u8(1), lp(bearer))
+    return {
+        "key": fill(0xBA), "identity": identity, "seed": fill(0xBD), "statement": statement, "signature": ed_sign(identity, said),
+        "digest": sha256(said), "challenge": sha256(said) + u8(1) + lp(bearer),
+        "sealed": box(public, "claviger/v1/share-transit", bound, payload, chance.fresh(64), chance.fresh(32)),
+    }  # fmt: skip
+
+
 # --- the vectors -----------------------------------------------------------------------------------------------------
 
 LABELS = [
@@ -574,6 +587,7 @@ def vectors():
         ),
         "batch": signed(b"claviger/v1/batch\0", batch(lineage, place), ring.txn),
         "transit": transit(lineage, root),
+        "ceremony": ceremony(lineage, sharing[0]["shares"][0]["payload"]),
         "lthash": [
             {"elements": e, "bytes_sha256": sha256(lthash(e))} for e in [[], [b""], [b"a"], [b"a", b"b", b"a"], [fill(1, 1000)]]
         ],

@@ -10,6 +10,7 @@ use claviger_core::chance::{Chance, Fresh};
 use claviger_core::codec::Canonical;
 use claviger_core::name::Identity;
 use claviger_core::share::{Share, ShareFile};
+use claviger_core::transit::seal_share;
 use claviger_proto::v1::{BeginUnsealRequest, OfferShareRequest, OfferShareResponse};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::io::Read;
@@ -41,7 +42,7 @@ impl Guest {
 
     /// What [`Guest::offer`] sends: for tests that change it.
     pub fn offering(&self, share: &Share) -> Told<OfferShareRequest> {
-        let sealed: Vec<u8> = Vec::new(); // SEAL
+        let sealed = seal_share(&self.key, &self.bearer, share, &mut chance()?).about("the key is no X-Wing key")?;
         let proof = share.prove(&self.key.challenge(share.index(), &self.bearer));
         Ok(OfferShareRequest {
             ceremony: self.key.ceremony.0.to_vec().into(),
@@ -63,7 +64,10 @@ pub fn open_share(custodian: &Custodian, file: &Path) -> Told<Share> {
     let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(file.armor.as_bytes())).about("share file")?;
     let identity = identity(custodian)?;
     let mut payload = Vec::new();
-    decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).about("share file")?.read_to_end(&mut payload)?;
+    decryptor
+        .decrypt(std::iter::once(&identity as &dyn age::Identity))
+        .about("share file")?
+        .read_to_end(&mut payload)?;
     file.accept(&payload).about("share file")
 }
 

@@ -9,7 +9,8 @@ use crate::tool::Tool;
 use crate::trouble::{About, Told, Trouble};
 use crate::wire::Line;
 use claviger_proto::v1::{
-    GetClusterStatusRequest, GetClusterStatusResponse, KeyGrant, NodeStatus, Role, RoleKind, SealState, SetRoleRequest,
+    GetClusterStatusRequest, GetClusterStatusResponse, GetSealStatusRequest, KeyGrant, NodeStatus, Role, RoleKind,
+    SealState, SetRoleRequest,
 };
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -128,13 +129,23 @@ impl Cluster {
     /// Opens every node that runs, by three custodians at the first of them that is sealed.
     pub async fn open(&self) -> Told<()> {
         let sealed = self.sealed_node().await?;
-        for custodian in &self.custodians[..THRESHOLD] {
+        let came = self.came(sealed.id()).await?;
+        let missing = self.custodians.iter().filter(|c| !came.contains(&c.uri())).take(THRESHOLD - came.len());
+        for custodian in missing {
             let ran = custodian.offer(sealed.address(), &self.share(custodian))?;
             if ran.code != 0 {
                 return Err(Trouble::new(format!("{} offers a share: {}", custodian.name, ran.stderr)));
             }
         }
         self.settled("open", |nodes| nodes.iter().all(|n| !n.reachable || n.state() == SealState::Open)).await.map(drop)
+    }
+
+    /// Holders whose shares the ceremony that a node knows of has accepted.
+    async fn came(&self, id: u64) -> Told<Vec<String>> {
+        let line = self.line(id, &self.operator).await?;
+        let status = line.seal().get_seal_status(GetSealStatusRequest {}).await?.into_inner();
+        let running = status.ceremony.filter(|ceremony| !ceremony.complete);
+        Ok(running.map(|c| c.accepted.into_iter().map(|a| a.holder).collect()).unwrap_or_default())
     }
 
     async fn sealed_node(&self) -> Told<&Node> {

@@ -23,7 +23,8 @@ pub async fn half_open(node: SocketAddrV4, count: usize) -> Told<Vec<TcpStream>>
     let limit = getrlimit(Resource::Nofile);
     let wanted = Some(u64::try_from(count).unwrap_or(u64::MAX) + 1_000);
     let current = limit.current.max(wanted);
-    setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum.max(current) }).about("limit of open files")?;
+    setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum.max(current) })
+        .about("limit of open files")?;
     let mut held = Vec::with_capacity(count);
     for _ in 0..count {
         held.push(TcpStream::connect(node).await.about("connect")?);

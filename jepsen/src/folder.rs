@@ -28,7 +28,11 @@ pub struct Folder {
 impl Folder {
     /// A new one under the system's folder for temporary files.
     pub fn new(purpose: &str) -> Told<Folder> {
-        let path = tempfile::Builder::new().prefix(&format!("claviger-{purpose}-")).tempdir().about("temporary folder")?.keep();
+        let path = tempfile::Builder::new()
+            .prefix(&format!("claviger-{purpose}-"))
+            .tempdir()
+            .about("temporary folder")?
+            .keep();
         for inner in ["pids", "mounts", "logs"] {
             fs::create_dir(path.join(inner)).about(inner)?;
         }

@@ -26,7 +26,13 @@ impl Custodian {
         let credentials = callers.issue("custodian", name)?;
         let file = |end: &str| folder.join(format!("{name}.{end}"));
         let tool = as_caller(tool, &credentials);
-        Ok(Custodian { name: name.into(), private: file("key"), public: file("pub"), credentials, tool })
+        Ok(Custodian {
+            name: name.into(),
+            private: file("custodian"),
+            public: file("custodian.pub"),
+            credentials,
+            tool,
+        })
     }
 
     /// Their URI.

@@ -1,6 +1,7 @@
 //! The demo's claims, seen from outside. Its report is only where to look: this test finds the processes itself, asks
 //! the nodes itself, kills by process id itself, and computes the gaps from the clients' journals by itself.
 
+use claviger_client::{Client, Config, Files};
 use claviger_jepsen::demo::report::Report;
 use claviger_jepsen::load::{self, Worker};
 use claviger_jepsen::pki::{Credentials, uri};
@@ -8,10 +9,7 @@ use claviger_jepsen::process::kill;
 use claviger_jepsen::stage::alone;
 use claviger_jepsen::tool::binary;
 use claviger_jepsen::wire::Line;
-use claviger_client::{Client, Config, Files};
-use claviger_proto::v1::{
-    CreateKeyRequest, GetClusterStatusRequest, GetClusterStatusResponse, SealState,
-};
+use claviger_proto::v1::{CreateKeyRequest, GetClusterStatusRequest, GetClusterStatusResponse, SealState};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;

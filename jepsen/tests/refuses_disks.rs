@@ -157,7 +157,8 @@ async fn stays_outside(cluster: &mut Cluster) {
     let node = cluster.node_mut(3).unwrap();
     if !node.has_ended().unwrap() {
         let line = cluster.line(3, &cluster.operator).await.unwrap();
-        let status = line.seal().get_seal_status(claviger_proto::v1::GetSealStatusRequest {}).await.unwrap().into_inner();
+        let status =
+            line.seal().get_seal_status(claviger_proto::v1::GetSealStatusRequest {}).await.unwrap().into_inner();
         assert_eq!(status.state(), SealState::Uninitialized, "a wiped disk took part");
     }
     let logs: String = cluster.nodes.iter().map(|n| n.log().unwrap()).collect();

@@ -1,12 +1,12 @@
 //! Shares of every wrong kind, offered to a sealed cluster: each is refused alone and by name, and three true ones
 //! open it all the same.
 
+use claviger_core::secret::Secret32;
+use claviger_core::share::{Share, ShareContext};
 use claviger_jepsen::ceremony::{Guest, chance, flipped, open_share};
 use claviger_jepsen::cluster::{Cluster, THRESHOLD};
 use claviger_jepsen::people::Custodian;
 use claviger_jepsen::stage::{Stage, State, alone, valid_calls};
-use claviger_core::secret::Secret32;
-use claviger_core::share::{Share, ShareContext};
 use claviger_proto::v1::{BeginUnsealRequest, OfferShareResponse, SealAllRequest, SealState};
 use tonic::{Code, Status};
 
@@ -35,7 +35,10 @@ fn own(cluster: &Cluster, custodian: &Custodian) -> Share {
 /// Refused as a share, with words that say whose it was and why.
 fn refused(answer: Result<OfferShareResponse, Status>, bearer: &Custodian, why: &str) {
     let status = answer.expect_err("a wrong share was accepted");
-    assert_eq!(claviger_jepsen::wire::refusal::<()>(Err(status.clone())), Some((Code::InvalidArgument, "share".into())));
+    assert_eq!(
+        claviger_jepsen::wire::refusal::<()>(Err(status.clone())),
+        Some((Code::InvalidArgument, "share".into()))
+    );
     assert!(status.message().contains(&bearer.uri()), "the bearer is not named: {}", status.message());
     assert!(status.message().contains(why), "wanted {why:?}: {}", status.message());
 }

@@ -148,8 +148,30 @@ mod tests {
     #[test]
     fn no_verb_takes_a_secret_as_an_argument() {
         const HARMLESS: &[&str] = &[
-            "FILE", "DIR", "PREFIX", "URI", "NAME", "TEXT", "N", "MS", "DAYS", "HOST:PORT,...", "FORM", "KIND", "DOMAIN", "IP",
-            "KEY", "KEY=USES", "NAME=VALUE", "KEY_HASH", "SHARE_FILE", "SHELL", "REVISION", "PUBLIC_KEY", "TENANT", "ALGORITHM",
+            "FILE",
+            "DIR",
+            "PREFIX",
+            "URI",
+            "NAME",
+            "TEXT",
+            "N",
+            "MS",
+            "DAYS",
+            "HOST:PORT,...",
+            "FORM",
+            "KIND",
+            "DOMAIN",
+            "IP",
+            "KEY",
+            "KEY=USES",
+            "NAME=VALUE",
+            "KEY_HASH",
+            "SHARE_FILE",
+            "SHELL",
+            "REVISION",
+            "PUBLIC_KEY",
+            "TENANT",
+            "ALGORITHM",
         ];
         each(&Cli::command(), "", &mut |command, path| {
             for argument in command.get_arguments().filter(|a| a.get_action().takes_values()) {

@@ -11,8 +11,8 @@ use clap::{Args, Subcommand};
 use claviger_core::name::{Identity, IdentityKind, Segment};
 use claviger_core::time::UnixMs;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType, SerialNumber,
 };
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -45,7 +45,8 @@ Examples:
   claviger cert issue --ca pki/peers --out pki/node1-new --domain example.org --kind node --name 1 --key pki/node1.key
   claviger cert issue --ca pki/callers --out pki/app --uri spiffe://example.org/claviger/service/app --days 30";
 
-const SHOW_EXAMPLES: &str = "Examples:\n  claviger cert show pki/me.crt\n  claviger cert show pki/node1.crt --output json";
+const SHOW_EXAMPLES: &str =
+    "Examples:\n  claviger cert show pki/me.crt\n  claviger cert show pki/node1.crt --output json";
 
 /// How far the clocks of two hosts may be apart for a new certificate to be valid at once, in seconds.
 const SKEW_S: u64 = 300;
@@ -182,7 +183,8 @@ fn identity(ask: &Issue) -> Result<Identity, Failure> {
         },
         (None, ..) => return Err(Failure::new("say who the bearer is: --uri, or --domain, --kind and --name")),
     };
-    let numbered = identity.name.as_str().parse::<u64>().is_ok_and(|n| n > 0 && n.to_string() == identity.name.as_str());
+    let numbered =
+        identity.name.as_str().parse::<u64>().is_ok_and(|n| n > 0 && n.to_string() == identity.name.as_str());
     match identity.kind {
         IdentityKind::Node if !numbered => Err(Failure::new("a node's name is its number: 1, 2, 3 and so on")),
         IdentityKind::Node | IdentityKind::Operator | IdentityKind::Custodian | IdentityKind::Service => Ok(identity),
@@ -225,7 +227,9 @@ fn until(days: Option<u64>, authority: &Facts) -> Result<u64, Failure> {
     let ends = authority.not_after.0 / 1_000;
     let left = ends.saturating_sub(now_s());
     match days {
-        _ if left == 0 => Err(Failure::new("the authority has expired").next("make a new one with `claviger cert create-ca`")),
+        _ if left == 0 => {
+            Err(Failure::new("the authority has expired").next("make a new one with `claviger cert create-ca`"))
+        }
         None => Ok(ends.min(now_s() + ISSUE_DAYS * DAY_S)),
         Some(days) if days * DAY_S > left => Err(Failure::new("the certificate would outlive its authority")
             .next(format!("ask for at most {} days, or make a new authority", left / DAY_S))),
@@ -297,8 +301,10 @@ fn show(ask: &Show) -> Result<Report, Failure> {
     for file in &ask.files {
         all.extend(x509::read(file)?.into_iter().map(|facts| (file.clone(), facts)));
     }
-    let json: Vec<Value> = all.iter().map(|(file, facts)| merged(as_json(facts), "certificate_file", json!(file))).collect();
-    let text: Vec<String> = all.iter().map(|(file, facts)| format!("certificate  {}\n{}", file.display(), as_text(facts))).collect();
+    let json: Vec<Value> =
+        all.iter().map(|(file, facts)| merged(as_json(facts), "certificate_file", json!(file))).collect();
+    let text: Vec<String> =
+        all.iter().map(|(file, facts)| format!("certificate  {}\n{}", file.display(), as_text(facts))).collect();
     Ok(Report::new(Value::Array(json), text.join("\n")))
 }
 

@@ -65,7 +65,8 @@ impl Job {
 
     fn key(&self, settings: &Settings) -> Result<String, Failure> {
         let given = self.key.as_ref().or(settings.key.as_ref()).ok_or_else(|| {
-            Failure::new("no key is named").next("give --key NAME, set CLAVIGER_KEY, or write `key` into the configuration file")
+            Failure::new("no key is named")
+                .next("give --key NAME, set CLAVIGER_KEY, or write `key` into the configuration file")
         })?;
         Ok(settings.key_name(given)?.to_string())
     }
@@ -95,7 +96,9 @@ impl Job {
 pub async fn encrypt(verb: Encrypt, settings: &Settings) -> Result<Report, Failure> {
     let job = verb.job;
     if job.target().is_none() && std::io::stdout().is_terminal() {
-        return Err(Failure::new("a ciphertext is not written to a terminal").next("give -o FILE, or redirect the output"));
+        return Err(
+            Failure::new("a ciphertext is not written to a terminal").next("give -o FILE, or redirect the output")
+        );
     }
     let key = job.key(settings)?;
     let client = settings.client()?;
@@ -110,7 +113,8 @@ pub async fn decrypt(verb: Decrypt, settings: &Settings) -> Result<Report, Failu
     let job = verb.job;
     let key = job.key(settings)?;
     let client = settings.client()?;
-    let mut ciphertext = job.input(PLAINTEXT_BYTES_MAX + CIPHERTEXT_EXTRA_BYTES, "is longer than any ciphertext of claviger encrypt")?;
+    let mut ciphertext =
+        job.input(PLAINTEXT_BYTES_MAX + CIPHERTEXT_EXTRA_BYTES, "is longer than any ciphertext of claviger encrypt")?;
     let answer = client.decrypt(&key, std::mem::take(&mut *ciphertext), &job.context).await?;
     job.output(&answer.plaintext, Readers::Owner)
 }

@@ -61,7 +61,9 @@ impl From<ConfigError> for Failure {
                 "name the nodes as --addr host:port,host:port, in CLAVIGER_ADDR, or as `addr` in the configuration file"
             }
             ConfigError::KeyTooOpen(_) => "take the rights of group and others from the file",
-            ConfigError::NoIdentity(_) => "issue another with `claviger cert issue`; `claviger cert show` shows what this one says",
+            ConfigError::NoIdentity(_) => {
+                "issue another with `claviger cert issue`; `claviger cert show` shows what this one says"
+            }
             ConfigError::Unreadable(..) | ConfigError::NotPem(..) | ConfigError::KeyMismatch(_) => {
                 "check --tls-ca, --tls-cert and --tls-key, or CLAVIGER_CA, CLAVIGER_CERT and CLAVIGER_KEY_FILE"
             }
@@ -75,8 +77,9 @@ impl From<Error> for Failure {
         let message = error.to_string();
         match error {
             Error::Refused { reason, .. } => refused(message, &reason),
-            Error::Denied { .. } => Failure::new(message)
-                .next("`claviger cert show FILE` shows who you are; an administrator gives rights with `claviger role set`"),
+            Error::Denied { .. } => Failure::new(message).next(
+                "`claviger cert show FILE` shows who you are; an administrator gives rights with `claviger role set`",
+            ),
             Error::Unavailable { why, tried, .. } => unavailable(message, why, &tried),
             Error::Broken { .. } => Failure::new(message).next("an operator should read the node's log"),
             Error::Config(cause) => cause.into(),
@@ -103,9 +106,13 @@ fn unavailable(message: String, why: Why, tried: &[Tried]) -> Failure {
             "custodians open it: `claviger custodian offer SHARE_FILE --identity FILE`; `claviger operator status` shows progress",
         ),
         Why::NotFounded => Failure::sealed(message, "found it with `claviger operator init`"),
-        Why::Unreachable => Failure::new(message).next(format!("check --addr and that the nodes run; tried {}", attempts())),
+        Why::Unreachable => {
+            Failure::new(message).next(format!("check --addr and that the nodes run; tried {}", attempts()))
+        }
         Why::Unknown => Failure::new(message).next("look whether it was done before you do it again"),
         Why::NoQuorum => Failure::new(message).next("`claviger operator status` shows which nodes are missing"),
-        Why::Overloaded | Why::Deadline | Why::Other => Failure::new(message).next("try again, or give it longer with --deadline-ms"),
+        Why::Overloaded | Why::Deadline | Why::Other => {
+            Failure::new(message).next("try again, or give it longer with --deadline-ms")
+        }
     }
 }

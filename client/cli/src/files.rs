@@ -62,7 +62,9 @@ fn beside(path: &Path) -> Result<PathBuf, Failure> {
 /// Reads a file of at most `bytes_max` bytes.
 pub fn read(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let file = File::open(path).map_err(|e| at(path, e))?;
-    bounded(file, bytes_max).map_err(|e| at(path, e))?.ok_or_else(|| at(path, format!("is longer than {bytes_max} bytes")))
+    bounded(file, bytes_max)
+        .map_err(|e| at(path, e))?
+        .ok_or_else(|| at(path, format!("is longer than {bytes_max} bytes")))
 }
 
 /// Reads to the end; nothing when that is further than `bytes_max` bytes. The buffer never moves, so no copy is left behind.
@@ -92,7 +94,9 @@ pub fn text(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, Failure>
 pub fn private_text(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, Failure> {
     let mode = fs::metadata(path).map_err(|e| at(path, e))?.permissions().mode();
     if mode & 0o077 != 0 {
-        return Err(at(path, "others than its owner may read this private file").next(format!("chmod 600 {}", path.display())));
+        return Err(
+            at(path, "others than its owner may read this private file").next(format!("chmod 600 {}", path.display()))
+        );
     }
     text(path, bytes_max)
 }

@@ -197,7 +197,8 @@ async fn list(ask: List, settings: &Settings) -> Result<Report, Failure> {
         None => settings.tenant()?,
     };
     let client = settings.client()?;
-    let mut request = v1::ListKeysRequest { parent: format!("tenants/{tenant}"), page_size: PAGE_SIZE, ..Default::default() };
+    let mut request =
+        v1::ListKeysRequest { parent: format!("tenants/{tenant}"), page_size: PAGE_SIZE, ..Default::default() };
     let mut keys = Vec::new();
     let revision = loop {
         let page = client.list_keys(request.clone()).await?;

@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn columns_stand_under_each_other() {
-        let rows = [vec!["a".to_owned(), "long name".to_owned(), "x".to_owned()], vec!["bb".into(), "n".into(), String::new()]];
+        let rows = [
+            vec!["a".to_owned(), "long name".to_owned(), "x".to_owned()],
+            vec!["bb".into(), "n".into(), String::new()],
+        ];
         assert_eq!(table(&["id", "name", "y"], &rows), "id  name       y\na   long name  x\nbb  n");
     }
 }

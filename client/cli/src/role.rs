@@ -125,12 +125,18 @@ pub async fn run(verb: Verb, settings: &Settings) -> Result<Report, Failure> {
         Verb::Deny(ask) => {
             let hash = hash(&ask)?;
             let answer = settings.client()?.deny_certificate(hash.0).await?;
-            Ok(Report::new(json!({ "revision": answer.revision }), format!("certificates with the key {hash} are refused")))
+            Ok(Report::new(
+                json!({ "revision": answer.revision }),
+                format!("certificates with the key {hash} are refused"),
+            ))
         }
         Verb::Allow(ask) => {
             let hash = hash(&ask)?;
             let answer = settings.client()?.allow_certificate(hash.0).await?;
-            Ok(Report::new(json!({ "revision": answer.revision }), format!("certificates with the key {hash} are no longer refused")))
+            Ok(Report::new(
+                json!({ "revision": answer.revision }),
+                format!("certificates with the key {hash} are no longer refused"),
+            ))
         }
         Verb::Denied => denied(settings).await,
     }
@@ -154,7 +160,9 @@ fn role(ask: &Set, settings: &Settings) -> Result<v1::Role, Failure> {
 
 fn kind(word: &str) -> Result<i32, Failure> {
     let found = ROLES.iter().find(|(kind, known)| *known == word && *kind != v1::RoleKind::KeyUser);
-    let unknown = || Failure::new("--kind is administrator, operator, custodian or auditor").next("a key user is made with --grant");
+    let unknown = || {
+        Failure::new("--kind is administrator, operator, custodian or auditor").next("a key user is made with --grant")
+    };
     found.map(|(kind, _)| (*kind).into()).ok_or_else(unknown)
 }
 
@@ -182,7 +190,10 @@ fn granted(key: &str, settings: &Settings) -> Result<String, Failure> {
         return Ok(format!("tenants/{}/keys/*", settings.tenant()?));
     }
     match key.strip_suffix("/keys/*") {
-        Some(tenant) => Ok(format!("{}/keys/*", settings.key_name(&format!("{tenant}/keys/x"))?.to_string().trim_end_matches("/keys/x"))),
+        Some(tenant) => Ok(format!(
+            "{}/keys/*",
+            settings.key_name(&format!("{tenant}/keys/x"))?.to_string().trim_end_matches("/keys/x")
+        )),
         None => Ok(settings.key_name(key)?.to_string()),
     }
 }
@@ -239,7 +250,16 @@ mod tests {
         assert_eq!(read("k=encrypt,decrypt").unwrap(), ("tenants/default/keys/k".into(), true, true));
         assert_eq!(read("*=decrypt").unwrap(), ("tenants/default/keys/*".into(), false, true));
         assert_eq!(read("tenants/a/keys/*=encrypt").unwrap(), ("tenants/a/keys/*".into(), true, false));
-        for bad in ["k", "k=", "k=sign", "k=encrypt,encrypt", "=encrypt", "K=encrypt", "tenants/A/keys/*=encrypt", "a/*=encrypt"] {
+        for bad in [
+            "k",
+            "k=",
+            "k=sign",
+            "k=encrypt,encrypt",
+            "=encrypt",
+            "K=encrypt",
+            "tenants/A/keys/*=encrypt",
+            "a/*=encrypt",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

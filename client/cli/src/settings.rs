@@ -52,7 +52,9 @@ impl Settings {
     pub fn gather(global: &Global) -> Result<Self, Failure> {
         let stored = match &global.config {
             Some(path) => stored(path)?,
-            None => usual_place().filter(|path| path.exists()).map(|path| stored(&path)).transpose()?.unwrap_or_default(),
+            None => {
+                usual_place().filter(|path| path.exists()).map(|path| stored(&path)).transpose()?.unwrap_or_default()
+            }
         };
         let deadline_ms = global.deadline_ms.or(stored.deadline_ms);
         if deadline_ms.is_some_and(|ms| ms == 0 || ms > DEADLINE_MS_MAX) {
@@ -96,7 +98,8 @@ impl Settings {
 
     /// A key's full name: `invoices` means `tenants/default/keys/invoices`.
     pub fn key_name(&self, given: &str) -> Result<KeyName, Failure> {
-        let bad = |bad| Failure::new(format!("the key's name: {bad}")).next("as `invoices`, or `tenants/acme/keys/invoices`");
+        let bad =
+            |bad| Failure::new(format!("the key's name: {bad}")).next("as `invoices`, or `tenants/acme/keys/invoices`");
         if given.contains('/') {
             return given.parse().map_err(bad);
         }

@@ -21,7 +21,7 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 /// An authority in a folder of its own, and what it issues.
 pub struct Pki {
     pub folder: tempfile::TempDir,
-    issuer: Issuer<'static, KeyPair>,
+    pub issuer: Issuer<'static, KeyPair>,
 }
 
 impl Default for Pki {

@@ -60,7 +60,8 @@ fn gaps(tale: &Tale, journals: (std::path::PathBuf, std::path::PathBuf), from_us
 /// Every key whose creation was acknowledged is in the list of a node that survived.
 async fn nothing_lost(scene: &mut Scene) -> Told<()> {
     let journal = attempts::read(&scene.report.gaps.create_journal)?;
-    let acknowledged: BTreeSet<String> = journal.into_iter().filter(|a| a.ok).map(|Attempt { what, .. }| what).collect();
+    let acknowledged: BTreeSet<String> =
+        journal.into_iter().filter(|a| a.ok).map(|Attempt { what, .. }| what).collect();
     let present = all_keys(&scene.cluster).await?;
     let lost = acknowledged.difference(&present).count();
     scene.report.acknowledged_keys = acknowledged.len();

@@ -29,7 +29,11 @@ pub fn encrypt_a_file(scene: &mut Scene) -> Told<()> {
     let plain = std::fs::read(FILE).about(FILE)?;
     let sealed = encrypt(scene, 1, "license.v1")?;
     let bytes = std::fs::read(&sealed)?;
-    scene.tale.same(&bytes.len(), &(plain.len() + 128), format_args!("LICENSE, {} bytes, through node 1", plain.len()))?;
+    scene.tale.same(
+        &bytes.len(),
+        &(plain.len() + 128),
+        format_args!("LICENSE, {} bytes, through node 1", plain.len()),
+    )?;
     for node in [2, 3] {
         let opened = decrypt(scene, node, &sealed)?;
         scene.tale.check(opened == plain, format_args!("decrypted through node {node}: the same bytes"))?;

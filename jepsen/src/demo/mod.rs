@@ -63,8 +63,12 @@ async fn nodes(tale: &mut Tale) -> Told<Cluster> {
     tale.step("Three nodes start");
     let mut cluster = Cluster::prepare(3, "demo")?;
     let people = CUSTODIANS.join(", ");
-    tale.tell("two certificate authorities, one for callers and one between nodes; every node has a certificate of each");
-    tale.tell(format_args!("five custodians made their own keys: {people}; any {THRESHOLD} of them can open the cluster"));
+    tale.tell(
+        "two certificate authorities, one for callers and one between nodes; every node has a certificate of each",
+    );
+    tale.tell(format_args!(
+        "five custodians made their own keys: {people}; any {THRESHOLD} of them can open the cluster"
+    ));
     cluster.start_nodes().await?;
     for node in &cluster.nodes {
         let (id, address, pid) = (node.id(), node.address(), node.pid().unwrap_or_default());

@@ -1,5 +1,6 @@
-//! The barrier: values of sealed records. Format, term, the version that the value replaces, then SU under the term's key
-//! over the padded plaintext, bound to cluster, place and the version replaced. (A record's own version is known only when it is applied.)
+//! The barrier: values of sealed records. Format, term, the version that the value replaces, then SU under the term's
+//! key over the padded plaintext, bound to cluster, place and the version replaced. (A record's own version is known
+//! only when it is applied.)
 
 use crate::chance::Fresh;
 use crate::codec::{Malformed, Reader, Writer};

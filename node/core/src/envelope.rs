@@ -1,8 +1,8 @@
-//! Ciphertext v1: what a caller gets for a plaintext, 128 bytes longer. Says in clear which key, version and material it is
-//! of, commits to its key, and binds the caller's context.
+//! Ciphertext v1: what a caller gets for a plaintext, 128 bytes longer. Says in clear which key, version and material
+//! it is of, commits to its key, and binds the caller's context.
 //!
-//! `CLAV`, format 1, suite 1, flags u16 0 | key id 16, version u32, material id 8 | salt 32 | nonce 12 | commitment 32 |
-//! ciphertext, tag 16.
+//! `CLAV`, format 1, suite 1, flags u16 0 | key id 16, version u32, material id 8 | salt 32 | nonce 12 | commitment 32
+//! | ciphertext, tag 16.
 
 mod context;
 
@@ -92,8 +92,8 @@ impl<'a> Ciphertext<'a> {
     }
 }
 
-/// The key of all messages of one material and salt, ready to use. May be kept and shared as DESIGN §6 allows: for up to
-/// 2^16 messages or one second, on one node. No Debug, no Clone.
+/// The key of all messages of one material and salt, ready to use. May be kept and shared as DESIGN §6 allows: for up
+/// to 2^16 messages or one second, on one node. No Debug, no Clone.
 pub struct MessageKey {
     key: AeadKey,
     commitment: [u8; 32],
@@ -120,7 +120,7 @@ impl MessageKey {
         let prefix = prefix(context.key, context.version, context.material, salt);
         let ctx = Ctx::new().fixed(&prefix).fixed(&context.tenant.0);
         let mut okm = Zeroizing::new([0; 64]);
-        kdf::derive_into(material.key(), label::MESSAGE, &[ctx.as_slice()], okm.as_mut());
+        kdf::derive_into(material.key(), label::MESSAGE, ctx.as_slice(), okm.as_mut());
         let (key, commitment) = okm.split_at(32);
         let key = AeadKey::new(&Secret32::copy_from(key).expect("half of 64 bytes"));
         let commitment = commitment.try_into().expect("half of 64 bytes");

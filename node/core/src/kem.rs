@@ -1,5 +1,5 @@
-//! Sealed boxes: sealing to a public key. X-Wing (X25519 with ML-KEM-768, draft-connolly-cfrg-xwing-kem-06), then SU under
-//! the shared secret.
+//! Sealed boxes: sealing to a public key. X-Wing (X25519 with ML-KEM-768, draft-connolly-cfrg-xwing-kem-06), then SU
+//! under the shared secret.
 
 use crate::chance::Fresh;
 use crate::codec::{Canonical, Malformed, Reader, Writer};

@@ -179,8 +179,8 @@ impl Keyring {
         self.tagged(Table::Page, &no_tenant(Table::Page).fixed(page))
     }
 
-    /// What an audit page says instead of a sensitive string: the audit key's number, and HMAC(A, "claviger/v1/audit-tag" 00
-    /// ctx(text)).
+    /// What an audit page says instead of a sensitive string: the audit key's number, and HMAC(A,
+    /// "claviger/v1/audit-tag" 00 ctx(text)).
     pub fn audit_tag(&self, text: &[u8]) -> (u32, [u8; 32]) {
         let key = self.audit.last().expect("a keyring has an audit key");
         (key.number, hmac(&key.key, label::AUDIT_TAG, &Ctx::new().lp(text)))

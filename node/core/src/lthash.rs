@@ -1,8 +1,8 @@
 //! The state hash: LtHash16 (Bellare and Micciancio's homomorphic hash over lattices) with 1,024 lanes, so that a
 //! replica keeps one hash of its whole state up to date record by record, in any order.
 //!
-//! An element is expanded to 2,048 bytes by SHAKE128("claviger/v1/lthash" 00 element) (FIPS 202), read as 1,024 big-endian
-//! u16, and added lane by lane modulo 2^16.
+//! An element is expanded to 2,048 bytes by SHAKE128("claviger/v1/lthash" 00 element) (FIPS 202), read as 1,024
+//! big-endian u16, and added lane by lane modulo 2^16.
 
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::sha256;

@@ -1,8 +1,8 @@
 //! Shares of the unsealing secret U: dealt over GF(2^8), told apart by a digest, proven by a signature, put together
 //! again only when every one of them is what its holder was given.
 //!
-//! The library shares bytes and nothing more: it answers Ok to too few, doubled or forged shares. Threshold, distinctness,
-//! range and digests are enforced here, before it is asked.
+//! The library shares bytes and nothing more: it answers Ok to too few, doubled or forged shares. Threshold,
+//! distinctness, range and digests are enforced here, before it is asked.
 
 mod file;
 

@@ -134,8 +134,8 @@ impl SlotRecord {
         SlotRecord { number, kind, public, locked, root: root.number, sealed }
     }
 
-    /// The same slot with another R inside, sealed to the public half that the keyring remembers; nothing if that is not
-    /// the slot's.
+    /// The same slot with another R inside, sealed to the public half that the keyring remembers; nothing if that is
+    /// not the slot's.
     pub fn reseal(&self, public: &KemPublic, root: &Root, lineage: &Lineage, chance: &mut Chance) -> Option<Self> {
         if *public != self.public {
             return None;

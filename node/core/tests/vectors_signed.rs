@@ -1,6 +1,7 @@
 //! What is signed, and what is sealed on its way, against the committed vectors: genesis, header link, batch, transit.
 //! See `vectors.rs` for the rest.
 
+use claviger_core::ceremony::{CeremonyKey, SignedCeremonyKey};
 use claviger_core::chance::{Chance, Fresh};
 use claviger_core::codec::Canonical;
 use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
@@ -11,6 +12,7 @@ use claviger_core::name::{Digest, Lineage, NodeId, Signature, TxnId};
 use claviger_core::record::RecordKey;
 use claviger_core::roster::{Genesis, Role};
 use claviger_core::secret::Secret32;
+use claviger_core::share::Share;
 use claviger_core::slot::Root;
 use claviger_core::time::UnixMs;
 use claviger_core::transit::{self, OneTimeKey};
@@ -122,6 +124,29 @@ fn batches_sign_alike() {
     let read = Batch::from_bytes(&bytes(&v["bytes"])).unwrap();
     let signed = SignedBatch { batch: read, signature: Signature(array(&v["signature"])) };
     assert!(verify_batch(&signed, &ring.txn_key()));
+}
+
+#[test]
+fn shares_travel_alike() {
+    let v = vectors("ceremony");
+    let key = CeremonyKey::from_bytes(&bytes(&v["statement"])).unwrap();
+    assert_eq!((key.lineage, key.generation, key.seal_epoch, key.host), (lineage(), 1, 2, NodeId(3)));
+    assert_eq!((key.incarnation, key.expires), (4, UnixMs(5)));
+    assert_eq!(key.to_bytes(), bytes(&v["statement"]));
+    assert_eq!(key.digest().0, array(&v["digest"]));
+    let identity = SigningKey::from_seed(secret(&v["identity"]));
+    let signed = SignedCeremonyKey { key: key.clone(), signature: Signature(array(&v["signature"])) };
+    assert!(signed.verify(&identity.public()));
+
+    let alice = "spiffe://example.org/claviger/custodian/alice".parse().unwrap();
+    assert_eq!(key.challenge(1, &alice), bytes(&v["challenge"]));
+    let payload = bytes(&vectors("sharing")[0]["shares"][0]["payload"]);
+    let share = Share::from_payload(&payload).unwrap();
+    let mut chance = Chance::grow(Fresh::drawn(array(&v["seed"])));
+    assert_eq!(transit::seal_share(&key, &alice, &share, &mut chance), Some(bytes(&v["sealed"])));
+    let pair = KemSecret::from_seed(secret(&v["key"]));
+    let opened = transit::open_share(&key, &pair, &alice, 1, &bytes(&v["sealed"])).unwrap();
+    assert_eq!(opened.to_payload().expose(), payload);
 }
 
 #[test]

@@ -74,6 +74,8 @@ impl Sockets {
 
 async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
     let mut ends = Ends::listen()?;
+    // Heard from the start: a hang-up that nobody listens for ends a process.
+    let hangup = signal(SignalKind::hangup())?;
     let clock = Arc::new(MachineClock);
     let tls = LiveTls::load(&config, clock.clone())?;
     let sockets = Sockets::bind(&config)?;
@@ -86,7 +88,8 @@ async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
         entropy: Arc::new(MachineEntropy),
     };
     let node = Arc::new(Node::start(world, node_config(&config)?).await?);
-    let running = Running::start(&config, &node, &tls, disk, sockets)?;
+    let running = Running::start(&config, &node, &tls, disk, sockets);
+    let following = tokio::spawn(tls.follow(hangup));
     if let Some(home) = &home {
         node.found(home.founding()).await.map_or_else(Home::founded_before, |_| Ok(()))?;
         home.tell(addresses[0], addresses[2])?;
@@ -96,6 +99,7 @@ async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
     notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     let why = ends.first(&node).await;
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    following.abort();
     running.stop(&node).await;
     why
 }
@@ -163,24 +167,15 @@ struct Running {
 }
 
 impl Running {
-    fn start(
-        config: &Config,
-        node: &Arc<Node>,
-        tls: &Arc<LiveTls>,
-        disk: Arc<Rocks>,
-        sockets: Sockets,
-    ) -> std::io::Result<Running> {
+    fn start(config: &Config, node: &Arc<Node>, tls: &Arc<LiveTls>, disk: Arc<Rocks>, sockets: Sockets) -> Running {
         let (stop_callers, callers_stopped) = watch::channel(false);
         let (stop_peers, peers_stopped) = watch::channel(false);
         let callers = callers(sockets.clients, node, tls, config.limits, callers_stopped);
         let peers = peers(sockets.peers, node, tls, config.limits, peers_stopped.clone());
         let page = metrics_page(node.clone(), tls.clone(), disk);
-        let mut others = vec![
-            tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped)),
-            tokio::spawn(tls.clone().follow(signal(SignalKind::hangup())?)),
-        ];
+        let mut others = vec![tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped))];
         others.extend(sd_notify::watchdog_enabled().map(|within| tokio::spawn(bark(within / 2))));
-        Ok(Running { callers: (stop_callers, callers), peers: (stop_peers, peers), others })
+        Running { callers: (stop_callers, callers), peers: (stop_peers, peers), others }
     }
 
     async fn stop(self, node: &Node) {

@@ -4,7 +4,8 @@ use crate::api::Health;
 use crate::node::task;
 use crate::service::Service;
 use claviger_core::decide;
-use claviger_core::failure::{Failure, Why};
+use claviger_core::failure::Failure;
+use claviger_core::name::TxnId;
 use claviger_world::{entropy, runtime};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -14,12 +15,18 @@ const SYNC_EVERY: Duration = Duration::from_millis(100);
 /// How often the book's head enters the ledger, when there are new pages.
 const HEAD_EVERY: Duration = Duration::from_secs(1);
 
+/// How often requests that nobody can repeat any more are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// Requests that are looked at in one go.
+const REQUESTS_AT_ONCE: usize = 256;
+
 /// Starts the node's own tasks. Each ends when the node is dropped.
 pub(crate) fn start(service: &Arc<Service>, health: Health) {
     task(sync_book(Arc::downgrade(service)));
     task(sign_book(Arc::downgrade(service)));
     task(follow_seal(Arc::downgrade(service), health));
     task(follow_ledger(Arc::downgrade(service)));
+    task(expire_requests(Arc::downgrade(service)));
 }
 
 async fn sync_book(service: Weak<Service>) {
@@ -44,22 +51,31 @@ async fn sign_book(service: Weak<Service>) {
     }
 }
 
-impl Service {
-    /// Signs the book, and puts its head into the ledger while the node is open.
-    async fn sign_head(&self) -> Result<(), Failure> {
-        if !self.seal.is_open() || self.book.unsigned() == 0 {
-            return Ok(());
+async fn expire_requests(service: Weak<Service>) {
+    let mut after = None;
+    loop {
+        runtime::sleep(EXPIRE_EVERY).await;
+        let Some(service) = service.upgrade() else { return };
+        match service.expire_some(after).await {
+            Ok(next) => after = next,
+            Err(why) => tracing::debug!(%why, "expired requests wait"),
         }
-        let signed = self.book.sign(&self.config.identity, self.world.clock.now()).map_err(|_| Why::BookFull)?;
-        self.book.sync().await.map_err(|_| Why::BookFull)?;
-        let Some(head) = signed else { return Ok(()) };
-        let txn = {
-            let opened = self.seal.opened()?;
-            let view = self.ledger.view();
-            decide::audit_head(&opened.desk(&view), &head, &mut entropy::chance(&*self.world.entropy))
+    }
+}
+
+impl Service {
+    /// Forgets what has expired among the requests behind `after`, and says where to go on. Of several nodes that do the
+    /// same, one is accepted.
+    async fn expire_some(&self, after: Option<[u8; 32]>) -> Result<Option<[u8; 32]>, Failure> {
+        let (txn, next) = {
+            let (opened, view) = (self.seal.opened()?, self.ledger.view());
+            let id = TxnId(entropy::fresh(&*self.world.entropy).spend());
+            decide::expire_requests(&opened.desk(&view), after, REQUESTS_AT_ONCE, id)?
         };
-        self.bookkeeping(txn).await?;
-        Ok(())
+        if let Some(txn) = txn {
+            self.bookkeeping(txn).await?;
+        }
+        Ok(next)
     }
 
     /// Opens the node with its static key, once there is something to open.
@@ -76,13 +92,28 @@ impl Service {
 
 async fn follow_seal(service: Weak<Service>, health: Health) {
     let Some(mut open) = service.upgrade().map(|s| s.seal.follow()) else { return };
+    // Pages that this process itself left open are closed by it; those of the process before, once.
+    let mut left_open = true;
     loop {
         let now_open = *open.borrow_and_update();
         health.set_open(now_open).await;
+        if now_open
+            && left_open
+            && let Some(service) = service.upgrade()
+        {
+            left_open = !settled(service.close_left_open().await);
+        }
         if open.changed().await.is_err() {
             return;
         }
     }
+}
+
+fn settled(closed: Result<(), Failure>) -> bool {
+    if let Err(why) = &closed {
+        tracing::warn!(%why, "pages that a crash left open wait for the next opening");
+    }
+    closed.is_ok()
 }
 
 /// What follows from transactions: the book learns of its cluster, a static slot opens.

@@ -13,8 +13,9 @@ use claviger_core::crypto::SigningKey;
 use claviger_core::failure::Failure;
 use claviger_core::name::{Identity, NodeId, Segment};
 use claviger_core::secret::Secret32;
+use claviger_ledger::{Fatal, Ledger, LedgerConfig, RaftRole, StartFailed as LedgerFailed};
 pub use claviger_ledger::{Timings, World};
-use claviger_ledger::{Fatal, Ledger, RaftRole, LedgerConfig, StartFailed as LedgerFailed};
+use claviger_proto::DESCRIPTOR_SET;
 use claviger_world::network::Listener;
 use claviger_world::runtime;
 use claviger_world::watch;
@@ -90,18 +91,18 @@ pub struct NodeConfig {
 pub enum StartFailed {
     /// The ledger does not start on this disk or configuration.
     Ledger(LedgerFailed),
+    /// An RPC has no line in the policy's matrix: nobody has said who may call it.
+    Matrix(String),
     /// The audit book does not verify, or cannot be written.
     Book(BookFailed),
-    /// The node's own key does not open its root: with a static slot only.
-    Unseal(Failure),
 }
 
 impl fmt::Display for StartFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartFailed::Ledger(why) => why.fmt(f),
+            StartFailed::Matrix(rpc) => write!(f, "no line of the policy's matrix says who may call {rpc}"),
             StartFailed::Book(why) => write!(f, "the audit book: {why}"),
-            StartFailed::Unseal(why) => write!(f, "the static slot does not open: {why}"),
         }
     }
 }
@@ -118,6 +119,7 @@ pub struct Node {
 impl Node {
     /// Starts a node on a world.
     pub async fn start(world: World, config: NodeConfig) -> Result<Node, StartFailed> {
+        api::check_matrix(DESCRIPTOR_SET).map_err(StartFailed::Matrix)?;
         let book = Book::open(&world, config.node, &config.identity).map_err(StartFailed::Book)?;
         let (watcher, ended) = Watcher::new();
         let ledger = Ledger::start(
@@ -125,7 +127,7 @@ impl Node {
                 node: config.node,
                 cluster: config.cluster.clone(),
                 addresses: config.addresses.clone(),
-                timings: config.timings.clone(),
+                timings: config.timings,
             },
             world.clone(),
             watcher.clone(),
@@ -139,6 +141,7 @@ impl Node {
             metrics: Metrics::default(),
             founding: tokio::sync::Mutex::new(()),
             ceremony: parking_lot::Mutex::new(None),
+            closed: parking_lot::Mutex::default(),
             hand_sealed: AtomicBool::new(false),
             expecting: parking_lot::Mutex::new(None),
             config,

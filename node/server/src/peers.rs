@@ -4,9 +4,9 @@
 use crate::service::Service;
 use bytes::Bytes;
 use claviger_core::name::NodeId;
+use claviger_proto::peer::v1 as peer;
 use claviger_world::disk::BoxFuture;
 use claviger_world::network::{CallFailed, Frame, FrameKind, Listener, PeerCertificate};
-use claviger_proto::peer::v1 as peer;
 use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,7 +23,9 @@ fn with_ca() -> tempfile::TempDir {
 #[test]
 fn a_nodes_certificate_says_who_it_is_and_serves_both_ways() {
     let folder = with_ca();
-    let made = line(folder.path(), &format!("{ISSUE} --out @/n/node.1 --kind node --name 1 --ip 127.0.0.1 --dns node1.test")).unwrap();
+    let made =
+        line(folder.path(), &format!("{ISSUE} --out @/n/node.1 --kind node --name 1 --ip 127.0.0.1 --dns node1.test"))
+            .unwrap();
     assert_eq!(made["uris"], json!(["spiffe://example.org/claviger/node/1"]));
     assert_eq!(made["hosts"], json!(["node1.test", "127.0.0.1"]));
     let key_file = folder.path().join("n/node.1.key");
@@ -77,7 +79,9 @@ fn refuses_to_overwrite_unless_told_to() {
 #[test]
 fn refuses_identities_and_authorities_that_are_wrong() {
     let folder = with_ca();
-    let told = |tail: &str| line(folder.path(), &format!("claviger cert issue --ca @/ca --out @/x {tail}")).unwrap_err().message;
+    let told = |tail: &str| {
+        line(folder.path(), &format!("claviger cert issue --ca @/ca --out @/x {tail}")).unwrap_err().message
+    };
     assert!(told("--domain d --kind node --name one").contains("number"));
     assert!(told("--domain d --kind node --name 01").contains("number"));
     assert!(told("--domain d --kind root --name x").contains("--kind"));

@@ -27,9 +27,9 @@ pub struct Algorithms {
     /// The library's name.
     pub name: &'static str,
     /// AES-256-GCM (SP 800-38D): encrypts in place and answers the tag.
-    pub aead_seal: fn(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_BYTES],
+    pub aead_seal: AeadSeal,
     /// AES-256-GCM: opens ciphertext and tag, or nothing.
-    pub aead_open: fn(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], sealed: &[u8]) -> Option<SecretBytes>,
+    pub aead_open: AeadOpen,
     /// Ed25519 (RFC 8032 §5.1.5): the public key of a seed.
     pub ed25519_public: fn(seed: &[u8; 32]) -> [u8; 32],
     /// Ed25519 (RFC 8032 §5.1.6).
@@ -44,6 +44,11 @@ pub struct Algorithms {
     /// most.
     pub hkdf_expand: fn(key: &[u8; 32], info: &[&[u8]], out: &mut [u8]),
 }
+
+/// Encrypts `in_out` in place and answers the tag.
+pub type AeadSeal = fn(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], in_out: &mut [u8]) -> [u8; TAG_BYTES];
+/// Opens ciphertext and tag.
+pub type AeadOpen = fn(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], sealed: &[u8]) -> Option<SecretBytes>;
 
 /// What the node runs on.
 const DEFAULT: &Algorithms = &AWS_LC;

@@ -37,7 +37,8 @@ pub fn sign(key: &SigningKey, message: &[u8]) -> Signature {
 }
 
 /// Verifies a signature the strict way: s is reduced (RFC 8032 §5.1.7), and neither the key nor R is of small order or
-/// encoded in any but the canonical form. So two implementations never differ over one signature, and no signature fits two messages.
+/// encoded in any but the canonical form. So two implementations never differ over one signature, and no signature fits
+/// two messages.
 pub fn verify(key: &VerifyingKey, message: &[u8], signature: &Signature) -> bool {
     (DEFAULT.ed25519_verify)(&key.0, message, &signature.0)
 }
@@ -76,8 +77,8 @@ pub(super) fn canonical_point(bytes: &[u8; 32]) -> bool {
 /// p = 2^255 - 19, little-endian.
 const PRIME: [u8; 32] = ends(0xed, 0x7f);
 
-/// y of the eight points whose order divides 8, the sign of x apart: 0 (order 4), 1 (order 1), p-1 (order 2), and two of
-/// order 8.
+/// y of the eight points whose order divides 8, the sign of x apart: 0 (order 4), 1 (order 1), p-1 (order 2), and two
+/// of order 8.
 const SMALL_ORDER: [[u8; 32]; 5] = [
     [0; 32],
     one(),

@@ -5,7 +5,9 @@ use super::*;
 use crate::header::{Header, HeaderLink};
 use crate::name::{Lineage, NodeId, Signature, VerifyingKey};
 use crate::txn::{Batch, TxnKey};
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 const BOTH: [&Algorithms; 2] = [&AWS_LC, &RUST_CRYPTO];
 
@@ -30,7 +32,7 @@ fn opened(key: &[u8; 32], nonce: &[u8; 12], aad: &[u8], sealed: &[u8]) -> Option
 
 proptest! {
     #[test]
-    fn both_seal_and_open_alike(key: [u8; 32], nonce: [u8; 12], aad: Vec<u8>, plaintext in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn both_seal_and_open_alike(key: [u8; 32], nonce: [u8; 12], aad: Vec<u8>, plaintext in vec(any::<u8>(), 0..300)) {
         let bytes = sealed(&key, &nonce, &aad, &plaintext);
         prop_assert_eq!(opened(&key, &nonce, &aad, &bytes), Some(plaintext.clone()));
         let prepared = AeadKey::new(&Secret32::copy_from(&key).unwrap()).open(&nonce, &aad, &bytes).unwrap();
@@ -38,7 +40,14 @@ proptest! {
     }
 
     #[test]
-    fn refuses_changed_ciphertexts(key: [u8; 32], nonce: [u8; 12], aad: Vec<u8>, plaintext: Vec<u8>, at: prop::sample::Index, bit in 0u8..8) {
+    fn refuses_changed_ciphertexts(
+        key: [u8; 32],
+        nonce: [u8; 12],
+        aad: Vec<u8>,
+        plaintext: Vec<u8>,
+        at: Index,
+        bit in 0u8..8,
+    ) {
         let mut bytes = sealed(&key, &nonce, &aad, &plaintext);
         prop_assert_eq!(opened(&key, &nonce, &[&aad[..], &[0]].concat(), &bytes), None);
         prop_assert_eq!(opened(&key, &nonce, &aad, &bytes[1..]), None);
@@ -99,7 +108,8 @@ fn refuses_keys_and_signatures_of_small_order() {
     assert!(!agreed(|a| (a.ed25519_verify)(&honest, b"anything", &forged)));
 }
 
-/// The list of points is the one that the second library computes by multiplying: each is small, none of them is canonical here.
+/// The list of points is the one that the second library computes by multiplying: each is small, none of them is
+/// canonical here.
 #[test]
 fn refuses_exactly_the_points_of_small_order() {
     let order_8 = "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a";

@@ -11,7 +11,7 @@ mod requests;
 mod roles;
 mod seal;
 
-pub use audit::{audit_head, pages_travelled};
+pub use audit::{CLOSED_MAX, audit_head, pages_travelled};
 pub use found::{Dealt, Found, FoundAsk, found};
 pub use keys::{
     CreateKeyAsk, KeyList, UpdateKeyAsk, create_key, disable_key, enable_key, list_keys, read_key, read_material,

@@ -145,9 +145,7 @@ impl Paper {
             static_key: None,
         };
         let Found { txn, shares } = found(ask, &mut keyring, &mut chance).unwrap();
-        let mut records = Records::default();
-        records.sequence = 1;
-        records.turn = 1;
+        let mut records = Records { sequence: 1, turn: 1, ..Records::default() };
         txn.puts.iter().for_each(|put| records.write(put.key, Some(put.value.clone())));
         let books = Books { keyring: &keyring, lineage };
         let place = keyring.buckets_record();
@@ -217,7 +215,8 @@ impl Paper {
     }
 
     pub fn live(&self, table: Table) -> usize {
-        let live = |(key, (_, value)): &(&RecordKey, &(Version, Option<Vec<u8>>))| key.table == table && value.is_some();
+        let live =
+            |(key, (_, value)): &(&RecordKey, &(Version, Option<Vec<u8>>))| key.table == table && value.is_some();
         self.records.all.iter().filter(live).count()
     }
 }

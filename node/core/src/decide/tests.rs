@@ -16,6 +16,7 @@ use crate::roster::{Custodians, Founding};
 use crate::share::{self, ShareContext};
 use crate::slot::{Locker, SlotRecord};
 use crate::txn::{Conflict, Effect, Reliance};
+use proptest::prelude::*;
 
 /// What an administrator may do to the key `invoices`.
 #[derive(Clone, Copy)]
@@ -120,11 +121,12 @@ fn old_versions_decrypt_after_a_rotation() {
     let desk = paper.desk();
     let (key, version) = read_key(&desk, &name("invoices")).unwrap().unwrap();
     assert_eq!((key.primary, version), (2, 3));
-    let context = Context::parse(Vec::<(String, String)>::new()).unwrap();
+    let context = Context::empty();
     for number in [1, 2] {
         let material = read_material(&desk, &key, number).unwrap();
         let (salt, nonce) = (crate::chance::Fresh::drawn([5; 32]), crate::chance::Fresh::drawn([6; 12]));
         let sealed = envelope::encrypt(&material, b"a file", &context, salt, nonce).unwrap();
+        let sealed = envelope::Ciphertext::parse(&sealed).unwrap();
         assert_eq!(envelope::decrypt(&material, &sealed, &context).unwrap().expose(), b"a file");
         let other = read_material(&desk, &key, 3 - number).unwrap();
         assert!(envelope::decrypt(&other, &sealed, &context).is_err());
@@ -256,14 +258,15 @@ fn the_page_travels_sealed_in_the_transaction() {
     let pages = pages_travelled(&paper.desk(), None, 10).unwrap();
     assert_eq!(pages.len(), 1);
     assert_eq!(pages[0].1, b"a page without its outcome");
-    assert!(pages_travelled(&paper.desk(), Some(pages[0].0), 10).unwrap().is_empty());
+    assert!(pages_travelled(&paper.desk(), Some(pages[0].0.tag), 10).unwrap().is_empty());
 }
 
 #[test]
 fn lists_show_a_key_user_only_what_is_granted() {
     let mut paper = Paper::founded();
     ["a", "b", "c"].iter().for_each(|key| drop(make(&mut paper, key)));
-    let only = KeyGrant { tenant: "acme".parse().unwrap(), key: Some("b".parse().unwrap()), encrypt: false, decrypt: true };
+    let only =
+        KeyGrant { tenant: "acme".parse().unwrap(), key: Some("b".parse().unwrap()), encrypt: false, decrypt: true };
     let kinds = RoleSet::of(&[RoleKind::KeyUser]);
     give(&mut paper, Role { identity: who(SECOND), kinds, grants: vec![only] }).unwrap();
     let names = |uri: &str| {
@@ -483,10 +486,16 @@ fn what_a_founding_writes_opens_with_three_shares() {
     assert_eq!(header.slots, crate::slot::slots_digest(std::slice::from_ref(&slot)));
     assert_eq!(header.custodians, sha256(&[&custodians.to_bytes()]));
     let context = ShareContext::of(paper.lineage, &custodians).unwrap();
-    let three: Vec<_> = paper.found.iter().skip(1).take(3).map(|dealt| {
-        assert_eq!(dealt.holder.identity, custodian(CUSTODIANS[usize::from(dealt.share.index()) - 1]));
-        share::Share::from_payload(dealt.share.to_payload().expose()).unwrap()
-    }).collect();
+    let three: Vec<_> = paper
+        .found
+        .iter()
+        .skip(1)
+        .take(3)
+        .map(|dealt| {
+            assert_eq!(dealt.holder.identity, custodian(CUSTODIANS[usize::from(dealt.share.index()) - 1]));
+            share::Share::from_payload(dealt.share.to_payload().expose()).unwrap()
+        })
+        .collect();
     let unsealing = share::combine(&three, &context, &custodians.holders).unwrap();
     let locker = Locker::custodians(&unsealing, &context, slot.number);
     let root = slot.unlock(&locker, &paper.lineage, &header.root_commitment).unwrap();
@@ -516,7 +525,10 @@ fn a_founding_relies_on_nothing_having_been_there() {
         static_key,
     };
     let mut other = Keyring::draw(&mut chance);
-    assert!(matches!(found(ask(&founding, vec![who(ADMIN)], file()), &mut other, &mut chance), Err(Failure::Broken(_))));
+    assert!(matches!(
+        found(ask(&founding, vec![who(ADMIN)], file()), &mut other, &mut chance),
+        Err(Failure::Broken(_))
+    ));
     founding.genesis.txn_public = other.txn_key().public;
     for bad in [ask(&founding, vec![], file()), ask(&founding, vec![who(ADMIN)], None)] {
         assert!(matches!(found(bad, &mut other, &mut chance), Err(Failure::Refused(Refused::BadRequest(_)))));
@@ -528,15 +540,40 @@ fn a_founding_relies_on_nothing_having_been_there() {
 }
 
 #[test]
-fn an_audit_head_replaces_the_one_before() {
+fn an_audit_head_replaces_the_one_before_and_ends_closed_pages() {
     let mut paper = Paper::founded();
+    let stamp = Stamp { page: Some(b"a page".to_vec()), request: None };
+    act(&mut paper, Do::Create, "invoices", stamp).unwrap();
+    let closed = [pages_travelled(&paper.desk(), None, 10).unwrap()[0].0];
     let at = Position::first(crate::name::NodeId(1), Some(paper.lineage));
     let book = BookWriter::begin(at, &mut Vec::new());
     let head = book.sign(&seeded(1), paper.now, &mut Vec::new());
     for _ in 0..2 {
         let mut luck = paper.luck();
-        let txn = audit_head(&paper.desk(), &head, &mut luck);
+        let txn = audit_head(&paper.desk(), &head, &closed, &mut luck);
         paper.apply(&txn).unwrap();
     }
     assert_eq!(open::<crate::page::SignedHead>(&paper, RecordKey::numbered(Table::AuditHead, 1)), head);
+    assert_eq!(paper.live(Table::Page), 0);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_readers_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(record) = RequestRecord::from_bytes(&bytes) {
+            prop_assert_eq!(record.to_bytes(), bytes.clone());
+        }
+        if let Ok(cursor) = RoleCursor::from_bytes(&bytes) {
+            prop_assert_eq!(cursor.to_bytes(), bytes);
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_as_written(hash: [u8; 32], expires: u64, outcome in proptest::collection::vec(any::<u8>(), 0..99)) {
+        let (hash, expires) = (crate::name::Digest(hash), crate::time::UnixMs(expires));
+        let record = RequestRecord { operation: Operation::SetRole, hash, expires, outcome };
+        let bytes = record.to_bytes();
+        prop_assert!(RequestRecord::from_bytes(&bytes[..bytes.len() - 1]).is_err());
+        prop_assert_eq!(RequestRecord::from_bytes(&bytes), Ok(record));
+    }
 }

@@ -200,8 +200,8 @@ impl BookReader {
         if self.lineage.is_some() && start.lineage.is_some() && self.lineage != start.lineage {
             return Err(BookWhy::Foreign);
         }
-        let beginning = start.next == 1 && start.hash == Digest([0; 32]);
-        if start.next == 0 || (start.next == 1) != beginning {
+        let nothing_before = start.hash == Digest([0; 32]);
+        if start.next == 0 || (start.next == 1) != nothing_before {
             return Err(BookWhy::NotABook);
         }
         self.at = Some(start);

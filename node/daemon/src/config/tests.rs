@@ -169,6 +169,20 @@ fn refuses_what_is_no_toml_and_a_file_that_is_not_there() {
 }
 
 #[test]
+fn the_three_hosts_differ_in_their_number_only() {
+    let text = include_str!("../../../../deploy/three-hosts/clavigerd.toml");
+    for env in [
+        include_str!("../../../../deploy/three-hosts/node-1.env"),
+        include_str!("../../../../deploy/three-hosts/node-2.env"),
+        include_str!("../../../../deploy/three-hosts/node-3.env"),
+    ] {
+        let config = read(text, &[env.trim_end().split_once('=').unwrap()]).unwrap();
+        assert!(config.peers[&config.node.id].starts_with(&format!("claviger-{}.", config.node.id)));
+    }
+    assert!(read(text, &[]).unwrap_err().contains("node.id: missing"));
+}
+
+#[test]
 fn the_example_names_every_setting_and_is_valid() {
     let example = include_str!("../../../../deploy/clavigerd.example.toml");
     let config = read(example, &[]).unwrap();

@@ -8,6 +8,7 @@ mod connection;
 mod crypto;
 mod health;
 mod keys;
+mod matrix;
 mod roles;
 mod seal;
 mod status;
@@ -16,6 +17,7 @@ mod words;
 
 pub use connection::Connection;
 pub use health::Health;
+pub use matrix::check_matrix;
 
 use crate::service::{Service, Visit};
 use claviger_core::failure::Failure;

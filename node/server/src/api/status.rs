@@ -10,7 +10,7 @@ const DOMAIN: &str = "claviger";
 /// The status of a failure. Echoes nothing that the caller sent.
 pub(super) fn of(failure: Failure) -> Status {
     let (code, reason) = row(&failure);
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::default());
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, [] as [(String, String); 0]);
     Status::with_error_details(code, failure.to_string(), details)
 }
 

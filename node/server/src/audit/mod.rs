@@ -3,14 +3,14 @@
 //! Must not contain: what a page means (core), who may read it (service).
 
 use claviger_core::crypto::SigningKey;
-use claviger_core::name::{Lineage, NodeId};
+use claviger_core::name::{Digest, Lineage, NodeId};
 use claviger_core::page::{BookBroken, BookReader, BookWriter, Page, Position, SignedHead};
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
 use claviger_world::disk::{AppendFile, Disk, DiskFailed};
 use claviger_world::watch;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -65,6 +65,7 @@ struct Writing {
     signed: u64,
     failed: Option<DiskFailed>,
     last: VecDeque<Page>,
+    intents: BTreeSet<Digest>,
 }
 
 impl Book {
@@ -142,6 +143,11 @@ impl Book {
         *self.writing.lock().writer.position()
     }
 
+    /// What the pages of the file that was read at start close.
+    pub fn intents(&self) -> BTreeSet<Digest> {
+        self.writing.lock().intents.clone()
+    }
+
     /// Pages that no signed head covers yet.
     pub fn unsigned(&self) -> u64 {
         let writing = self.writing.lock();
@@ -166,12 +172,13 @@ impl Writing {
         let writer = BookWriter::begin(at, &mut frame);
         file.append(&frame)?;
         let (bytes, last) = (frame.len() as u64, VecDeque::new());
-        Ok(Writing { writer, file, file_number, bytes, dirty: true, signed: at.next - 1, failed: None, last })
+        let (signed, failed, intents) = (at.next - 1, None, BTreeSet::new());
+        Ok(Writing { writer, file, file_number, bytes, dirty: true, signed, failed, last, intents })
     }
 
     fn go_on(disk: &dyn Disk, name: &str, key: &SigningKey) -> Result<Self, BookFailed> {
         let file = disk.open(name)?;
-        let mut last = VecDeque::new();
+        let (mut last, mut intents) = (VecDeque::new(), BTreeSet::new());
         let summary = {
             let mut reader = BookReader::new(key.public(), None);
             let mut offset = 0;
@@ -181,7 +188,11 @@ impl Writing {
                     break reader.finish();
                 }
                 offset += chunk.len() as u64;
-                reader.feed(&chunk, &mut |page| keep(&mut last, page)).map_err(BookFailed::Broken)?;
+                let mut each = |page: Page| {
+                    intents.extend(page.intent);
+                    keep(&mut last, page);
+                };
+                reader.feed(&chunk, &mut each).map_err(BookFailed::Broken)?;
             }
         };
         let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
@@ -203,6 +214,7 @@ impl Writing {
             signed,
             failed: None,
             last,
+            intents,
         })
     }
 
@@ -233,8 +245,8 @@ impl Writing {
         // The old file's pages become durable on their own; a page that is lost at its end shows as torn, and is named.
         crate::node::task(settle(self.file.sync()));
         let next = Writing::begin(disk, at, self.file_number + 1)?;
-        let last = std::mem::take(&mut self.last);
-        *self = Writing { last, signed: self.signed, ..next };
+        let (last, intents) = (std::mem::take(&mut self.last), std::mem::take(&mut self.intents));
+        *self = Writing { last, intents, signed: self.signed, ..next };
         Ok(())
     }
 }

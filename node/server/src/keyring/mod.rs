@@ -147,7 +147,7 @@ pub fn encrypt(
     opened: &Opened,
     view: &LedgerView,
     permit: Permit<Encrypt>,
-    plaintext: &[u8],
+    plaintext: &SecretBytes,
     context: &Context,
     now: Duration,
     entropy: &dyn Entropy,
@@ -157,7 +157,9 @@ pub fn encrypt(
     let material = key.material(opened, view, version)?;
     let message_key = key.message_key(&material, now, entropy);
     let nonce: Fresh<12> = entropy::fresh(entropy);
-    let ciphertext = message_key.seal(plaintext, context, nonce).map_err(|_| Refused::TooLong("the plaintext"))?;
+    let ciphertext = message_key
+        .seal(plaintext.expose(), context, nonce)
+        .map_err(|_| Refused::TooLong("a plaintext of more than 65,536 bytes"))?;
     Ok(Encrypted { ciphertext, version })
 }
 

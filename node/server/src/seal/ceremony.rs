@@ -110,7 +110,11 @@ impl Service {
 
     /// Takes a share to the ceremony hosted here. With the last one the root key opens, this node, and every peer that
     /// proves itself.
-    pub(crate) async fn take_share(&self, offer: &Offer, view: &LedgerView) -> Result<(Progress, Vec<NodeId>), Failure> {
+    pub(crate) async fn take_share(
+        &self,
+        offer: &Offer,
+        view: &LedgerView,
+    ) -> Result<(Progress, Vec<NodeId>), Failure> {
         let (progress, unsealing) = self.accept(offer)?;
         tracing::info!(index = offer.index, bearer = %offer.bearer, "a share was accepted");
         let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
@@ -138,7 +142,8 @@ impl Service {
         let context = ShareContext::of(head.lineage, &custodians)
             .map_err(|_| Cause("the custodians record speaks of no possible sharing"))?;
         let kind = SlotKind::Custodians { epoch: custodians.epoch };
-        let slot = slots(view)?.into_iter().find(|s| s.kind == kind).ok_or(Cause("no slot is locked by these shares"))?;
+        let slot =
+            slots(view)?.into_iter().find(|s| s.kind == kind).ok_or(Cause("no slot is locked by these shares"))?;
         let locker = Locker::custodians(unsealing, &context, slot.number);
         let root = slot.unlock(&locker, &head.lineage, &head.root_commitment);
         Ok(root.ok_or(Cause("the shares are right, and the slot does not open"))?)

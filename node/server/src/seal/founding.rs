@@ -176,8 +176,7 @@ impl Service {
         let parts = FoundParts { founding, administrators: ask.administrators, grants: ask.grants, static_key };
         let found = decide::found(parts, &mut keyring, &mut chance)?;
         let shares = found.shares.iter().map(share_file).collect::<Result<Vec<_>, _>>()?;
-        let batch =
-            Batch { lineage, generation: 1, author: self.config.node, signer: 1, txns: vec![found.txn] };
+        let batch = Batch { lineage, generation: 1, author: self.config.node, signer: 1, txns: vec![found.txn] };
         let signed = keyring.sign_batch(batch);
         self.ledger.initialize(&voters).await.map_err(|_| UNFINISHED)?;
         match self.ledger.propose_founding(signed, ANSWER_WAIT).await {
@@ -234,7 +233,11 @@ impl Service {
         })
     }
 
-    async fn countersign(&self, from: &PeerCertificate, said: &peer::Genesis) -> Result<peer::Countersignature, String> {
+    async fn countersign(
+        &self,
+        from: &PeerCertificate,
+        said: &peer::Genesis,
+    ) -> Result<peer::Countersignature, String> {
         let genesis = Genesis::from_bytes(&said.genesis).map_err(|e| e.to_string())?;
         let bytes = genesis.signed_bytes();
         let signature = said.signature.as_ref().try_into().map(Signature).map_err(|_| "the signature is cut")?;

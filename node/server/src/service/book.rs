@@ -2,12 +2,22 @@
 
 use super::{ReadAsk, Service, Visit};
 use crate::audit::PAGES_KEPT;
-use claviger_core::failure::{Failure, Why};
+use claviger_core::codec::Canonical;
+use claviger_core::decide::{self, CLOSED_MAX};
+use claviger_core::failure::{Cause, Failure, Why};
+use claviger_core::keyring::Keyring;
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page, Position, ResourceTag};
 use claviger_core::policy::action::{GetAuditHead, TailAudit};
 use claviger_core::policy::{Caller, Cluster, Operation};
-use claviger_world::watch;
+use claviger_core::record::{RecordKey, View};
+use claviger_world::{entropy, watch};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Closed pages that wait, at most.
+const CLOSED_KEPT_MAX: usize = 65_536;
+/// Pages that are looked at in one go when the node opens.
+const PAGES_AT_ONCE: usize = 256;
 
 /// What a page is about.
 pub(crate) struct Entry<'a> {
@@ -28,6 +38,46 @@ pub struct Tail {
     pub next: u64,
     /// Follows the number of the newest, when asked to.
     pub follow: Option<watch::Receiver<u64>>,
+}
+
+/// A page that travelled in a transaction, and whose outcome is in the book by now.
+pub(crate) enum Closed {
+    /// In that transaction.
+    In(TxnId),
+    /// In that record.
+    At(RecordKey),
+}
+
+impl Closed {
+    fn place(&self, keyring: &Keyring) -> RecordKey {
+        match self {
+            Closed::In(txn) => keyring.page_record(&txn.0),
+            Closed::At(place) => *place,
+        }
+    }
+}
+
+/// Closed pages that wait for a head to cover them.
+#[derive(Default)]
+pub(crate) struct ClosedPages(VecDeque<Closed>);
+
+impl ClosedPages {
+    /// Adds one. Over the bound the oldest stays in the ledger until the node opens again.
+    pub(crate) fn add(&mut self, page: Closed) {
+        if self.0.len() == CLOSED_KEPT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(page);
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Closed> {
+        let count = count.min(self.0.len());
+        self.0.drain(..count).collect()
+    }
+
+    fn put_back(&mut self, pages: Vec<Closed>) {
+        pages.into_iter().rev().for_each(|page| self.0.push_front(page));
+    }
 }
 
 impl Service {
@@ -51,6 +101,62 @@ impl Service {
             txn: entry.proposed.map(|(txn, _)| txn),
             intent: entry.proposed.map(|(_, intent)| intent),
         }
+    }
+
+    /// Signs the book, and puts its head into the ledger while the node is open; pages that travelled in transactions
+    /// and are closed by now go from there.
+    pub(crate) async fn sign_head(&self) -> Result<(), Failure> {
+        if !self.seal.is_open() || self.book.unsigned() == 0 {
+            return Ok(());
+        }
+        let closed = self.closed.lock().take(CLOSED_MAX);
+        let signed = self.book.sign(&self.config.identity, self.world.clock.now()).map_err(|_| Why::BookFull)?;
+        self.book.sync().await.map_err(|_| Why::BookFull)?;
+        let Some(head) = signed else { return Ok(()) };
+        let txn = {
+            let (opened, view) = (self.seal.opened()?, self.ledger.view());
+            let places: Vec<_> = closed.iter().map(|page| page.place(&opened.keyring)).collect();
+            decide::audit_head(&opened.desk(&view), &head, &places, &mut entropy::chance(&*self.world.entropy))
+        };
+        let done = self.bookkeeping(txn).await;
+        if !matches!(done, Ok(true)) {
+            self.closed.lock().put_back(closed);
+        }
+        done.map(|_| ())
+    }
+
+    /// Closes what a crash left open: pages of this node that travelled in accepted transactions, and that its book does
+    /// not hold. Runs when the node opens.
+    pub(crate) async fn close_left_open(&self) -> Result<(), Failure> {
+        let held = self.book.intents();
+        let mut after = None;
+        loop {
+            let left = {
+                let (opened, view) = (self.seal.opened()?, self.ledger.view());
+                decide::pages_travelled(&opened.desk(&view), after, PAGES_AT_ONCE)?
+            };
+            for (place, page) in &left {
+                let page = Page::from_bytes(page).map_err(|_| Cause("a page that travelled cannot be read"))?;
+                if page.node == self.config.node {
+                    self.close_page(*place, &page, &held)?;
+                }
+            }
+            match left.last() {
+                Some((place, _)) if left.len() == PAGES_AT_ONCE => after = Some(place.tag),
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    fn close_page(&self, place: RecordKey, page: &Page, held: &BTreeSet<Digest>) -> Result<(), Failure> {
+        let intent = page.intent_hash();
+        if !held.contains(&intent) {
+            let (outcome, revision) = (OutcomeWord::Ok, self.ledger.view().version(&place));
+            let closing = Page { outcome, revision, intent: Some(intent), ..page.clone() };
+            self.book.write(closing).map_err(|_| Why::BookFull)?;
+        }
+        self.closed.lock().add(Closed::At(place));
+        Ok(())
     }
 
     /// The last pages of this node's book, and the way to follow it.

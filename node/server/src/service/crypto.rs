@@ -2,8 +2,8 @@
 
 use super::{ReadAsk, Service, Visit};
 use crate::keyring::{self, Decrypted, Encrypted};
-use claviger_core::envelope::{Context, PLAINTEXT_BYTES_MAX};
-use claviger_core::failure::{Failure, Refused, Why};
+use claviger_core::envelope::Context;
+use claviger_core::failure::{Failure, Why};
 use claviger_core::name::KeyName;
 use claviger_core::policy::action::{Decrypt, Encrypt};
 use claviger_core::secret::SecretBytes;
@@ -40,15 +40,12 @@ impl Service {
     pub async fn encrypt(&self, visit: &Visit, ask: EncryptAsk) -> Result<(Encrypted, u64), Failure> {
         visit.about(&ask.name);
         self.answered(visit.operation())?;
-        if ask.plaintext.expose().len() > PLAINTEXT_BYTES_MAX {
-            return Err(Refused::TooLong("the plaintext: 65,536 bytes at most").into());
-        }
         for _ in 0..ATTEMPTS_MAX {
             let reading = self.reading(ask.read).await?;
             let permit = self.permit::<Encrypt>(visit.caller()?, ask.name.clone(), &reading)?;
             let (now, entropy) = (self.world.clock.awake_and_asleep(), &*self.world.entropy);
             let opened = reading.opened()?;
-            let sealed = keyring::encrypt(opened, &reading.view, permit, ask.plaintext.expose(), &ask.context, now, entropy)?;
+            let sealed = keyring::encrypt(opened, &reading.view, permit, &ask.plaintext, &ask.context, now, entropy)?;
             if self.still_good(&reading) {
                 visit.reflects(reading.sequence());
                 return Ok((sealed, reading.sequence()));

@@ -12,6 +12,7 @@ mod roles;
 mod unseal;
 mod visit;
 
+pub(crate) use book::ClosedPages;
 pub use book::Tail;
 pub use change::RequestStamp;
 pub use cluster::{ClusterView, NodeView, SealStatus};
@@ -19,7 +20,7 @@ pub use crypto::{DecryptAsk, EncryptAsk};
 pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
 pub use roles::{RoleAt, RolePage};
 pub use unseal::{Begun, OfferAsk, Offered};
-pub use visit::{Audited, Visit};
+pub use visit::Visit;
 
 use crate::audit::Book;
 use crate::gate::Gate;
@@ -60,6 +61,7 @@ pub struct Service {
     pub(crate) metrics: Metrics,
     pub(crate) founding: tokio::sync::Mutex<()>,
     pub(crate) ceremony: parking_lot::Mutex<Option<OpenCeremony>>,
+    pub(crate) closed: parking_lot::Mutex<ClosedPages>,
     pub(crate) hand_sealed: AtomicBool,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
 }
@@ -115,7 +117,12 @@ impl Service {
     }
 
     /// Leave to do `A` by the records of a reading.
-    pub(crate) fn permit<A: Action>(&self, caller: &Caller, on: A::On, reading: &Reading) -> Result<Permit<A>, Failure> {
+    pub(crate) fn permit<A: Action>(
+        &self,
+        caller: &Caller,
+        on: A::On,
+        reading: &Reading,
+    ) -> Result<Permit<A>, Failure> {
         self.gate.authorise(caller, on, &reading.view, reading.opened.as_deref())
     }
 

@@ -47,7 +47,11 @@ impl Service {
     }
 
     /// Refuses a certificate by its key.
-    pub async fn deny_certificate(&self, visit: &Visit, (key, request): (KeyHash, RequestStamp)) -> Result<u64, Failure> {
+    pub async fn deny_certificate(
+        &self,
+        visit: &Visit,
+        (key, request): (KeyHash, RequestStamp),
+    ) -> Result<u64, Failure> {
         let (_, version) = self
             .change::<DenyCertificate, _>(visit, Cluster, request, |desk, permit, stamp, chance| {
                 decide::deny_certificate(desk, permit, key, stamp, chance)
@@ -57,7 +61,11 @@ impl Service {
     }
 
     /// Takes a denial back.
-    pub async fn allow_certificate(&self, visit: &Visit, (key, request): (KeyHash, RequestStamp)) -> Result<u64, Failure> {
+    pub async fn allow_certificate(
+        &self,
+        visit: &Visit,
+        (key, request): (KeyHash, RequestStamp),
+    ) -> Result<u64, Failure> {
         let (_, version) = self
             .change::<AllowCertificate, _>(visit, Cluster, request, |desk, permit, stamp, chance| {
                 decide::allow_certificate(desk, permit, key, stamp, chance)

@@ -1,7 +1,7 @@
 //! One attempt, from its arrival to its page in the book. No page, no answer.
 
 use super::Service;
-use super::book::Entry;
+use super::book::{Closed, Entry};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page};
@@ -116,7 +116,11 @@ impl Visit {
             revision: notes.revision,
             proposed: notes.proposed,
         });
-        self.service.book.write(page)
+        self.service.book.write(page)?;
+        if let Some((txn, _)) = notes.proposed {
+            self.service.closed.lock().add(Closed::In(txn));
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,68 @@
+//! What happened, as a running hash: two runs of one seed must end with the same. And the dice of the world.
+
+use claviger_core::crypto;
+use parking_lot::Mutex;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::io::Write;
+use std::ops::Range;
+use std::time::Duration;
+
+/// The world's record and its randomness. Nodes never see either.
+pub struct Trace {
+    epoch: tokio::time::Instant,
+    lines: Mutex<Lines>,
+    dice: Mutex<ChaCha8Rng>,
+}
+
+struct Lines {
+    digest: [u8; 32],
+    count: u64,
+    file: Option<std::fs::File>,
+}
+
+impl Trace {
+    /// Starts at the present, inside a paused runtime. `file`, if there is one, gets every line.
+    pub fn new(seed: u64, file: Option<std::fs::File>) -> Trace {
+        Trace {
+            epoch: tokio::time::Instant::now(),
+            lines: Mutex::new(Lines { digest: [0; 32], count: 0, file }),
+            dice: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
+        }
+    }
+
+    /// The world's time since the start.
+    pub fn elapsed(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// Adds a line.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn note(&self, who: u64, what: &str) {
+        let line = format!("{} n{who} {what}\n", self.elapsed().as_nanos());
+        let mut lines = self.lines.lock();
+        lines.digest = crypto::sha256(&[&lines.digest, line.as_bytes()]).0;
+        lines.count += 1;
+        if let Some(file) = &mut lines.file {
+            file.write_all(line.as_bytes()).expect("the trace file can be written");
+        }
+    }
+
+    /// The hash over all lines so far, and how many there were.
+    pub fn digest(&self) -> (String, u64) {
+        let lines = self.lines.lock();
+        (lines.digest[..8].iter().map(|b| format!("{b:02x}")).collect(), lines.count)
+    }
+
+    /// A number of that range.
+    pub fn roll(&self, range: Range<u64>) -> u64 {
+        self.dice.lock().random_range(range)
+    }
+
+    /// Yes, once in `times` on average.
+    pub fn once_in(&self, times: u64) -> bool {
+        self.roll(0..times) == 0
+    }
+}
