@@ -47,7 +47,7 @@ impl Client {
             .await
     }
 
-    /// The progress of a ceremony; no id means the one that runs.
+    /// The progress of a ceremony.
     pub async fn ceremony(&self, id: impl Into<bytes::Bytes>) -> Result<v1::GetCeremonyResponse, Error> {
         let ask = v1::GetCeremonyRequest { id: id.into() };
         self.call(Repeat::Always, ask, |channel, ask| async move { SealClient::new(channel).get_ceremony(ask).await })

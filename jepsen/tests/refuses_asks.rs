@@ -269,14 +269,7 @@ fn refuses_what_no_role_allows() {
 
 #[test]
 fn refuses_passed_deadlines() {
-    const LATE: &str = "tenants/default/keys/late";
     STAGE.unharmed(async |cluster| {
-        let admin = line(cluster, &cluster.administrator).await;
-        for _ in 0..20 {
-            let ask = CreateKeyRequest { name: LATE.into(), ..Default::default() };
-            let (code, _) = refusal(admin.keys().create_key(within(ask, Duration::from_nanos(1))).await).unwrap();
-            assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code:?}");
-        }
         // A revision that is far ahead never comes: the answer does, when the time is up.
         let (service, started) = (line(cluster, &cluster.service).await, Instant::now());
         let read = Some(ReadOptions { min_revision: u64::MAX, allow_stale_ms: 0 });
@@ -287,12 +280,39 @@ fn refuses_passed_deadlines() {
     });
 }
 
+/// A caller whose deadline passes does not know whether the change was made. Asking again under the same request id is
+/// safe, and tells.
+#[test]
+fn refuses_to_make_a_key_twice_after_passed_deadlines() {
+    const LATE: &str = "tenants/default/keys/late";
+    STAGE.play(async |cluster| {
+        let admin = line(cluster, &cluster.administrator).await;
+        let request_id: Vec<u8> = (16..32).collect();
+        let ask = || CreateKeyRequest { name: LATE.into(), request_id: request_id.clone().into(), ..Default::default() };
+        for micros in 0..20 {
+            let late = admin.keys().create_key(within(ask(), Duration::from_micros(50 * micros + 1))).await;
+            if let Some((code, _)) = refusal(late) {
+                assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable), "{code:?}");
+            }
+        }
+        let made = admin.keys().create_key(ask()).await.unwrap().into_inner().key.unwrap();
+        assert_eq!((made.name.as_str(), made.versions.len()), (LATE, 1));
+        let ask = ListKeysRequest { parent: "tenants/default".into(), page_size: 256, ..Default::default() };
+        let listed = admin.keys().list_keys(ask).await.unwrap().into_inner().keys;
+        assert_eq!(listed.iter().filter(|key| key.name == LATE).count(), 1);
+    });
+}
+
 #[test]
 fn refuses_a_second_init() {
     STAGE.unharmed(async |cluster| {
         let ran = cluster.tool(&cluster.administrator).run(&cluster.founding_words()).unwrap();
         assert_eq!(ran.code, 1, "{}", ran.stderr);
-        let custodians = cluster.custodians.iter().map(|c| CustodianKeys { identity: c.uri(), ..Default::default() });
+        let custodians = cluster.custodians.iter().map(|c| CustodianKeys {
+            identity: c.uri(),
+            recipient: age::x25519::Identity::generate().to_public().to_string(),
+            signing_key: vec![7; 32].into(),
+        });
         let ask = InitializeRequest {
             threshold: 3,
             custodians: custodians.collect(),

@@ -1,7 +1,7 @@
 //! Three nodes with their disks, keys and clocks, founded as a cluster; each can be killed and started again.
 
 use crate::clock::SkewedClock;
-use crate::disk::SimDisk;
+use crate::disk::{Honesty, SimDisk};
 use crate::entropy::SeededEntropy;
 use crate::network::{Endpoint, Hub, Weather};
 use crate::trace::Trace;
@@ -10,7 +10,7 @@ use claviger_core::chance::Fresh;
 use claviger_core::codec::Canonical;
 use claviger_core::crypto::{self, SigningKey};
 use claviger_core::header::Header;
-use claviger_core::name::{Digest, Lineage, NodeId, TxnId};
+use claviger_core::name::{Digest, Lineage, NodeId, Segment, TxnId};
 use claviger_core::record::{RecordKey, Table};
 use claviger_core::roster::{Countersignature, Founding, Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret;
@@ -114,6 +114,8 @@ pub struct Cluster {
     pub hub: Arc<Hub>,
     /// The nodes, by number.
     pub nodes: BTreeMap<NodeId, Node>,
+    /// What the nodes' configuration calls the cluster.
+    pub name: Segment,
     keyring: Arc<Keyring>,
     timings: Timings,
     seed: u64,
@@ -121,10 +123,10 @@ pub struct Cluster {
 
 impl Cluster {
     /// Three nodes, all switched off.
-    pub fn new(seed: u64, timings: Timings, trace: Arc<Trace>, weather: Weather) -> Cluster {
+    pub fn new(seed: u64, timings: Timings, trace: Arc<Trace>, weather: Weather, honesty: Honesty) -> Cluster {
         let node = |n| Node {
             id: NodeId(n),
-            disk: SimDisk::new(trace.clone()),
+            disk: SimDisk::new(trace.clone(), honesty),
             key: signing_key(seed, n),
             life: None,
             lives: 0,
@@ -133,7 +135,8 @@ impl Cluster {
         let nodes = (1..=NODES).map(|n| (NodeId(n), node(n))).collect();
         let hub = Hub::new(trace.clone(), weather);
         let keyring = Arc::new(Keyring(signing_key(seed, 0)));
-        Cluster { trace, hub, nodes, keyring, timings, seed }
+        let name = "sim".parse().expect("a good name");
+        Cluster { trace, hub, nodes, name, keyring, timings, seed }
     }
 
     /// Switches a node on, unsealed.
@@ -269,10 +272,7 @@ impl Cluster {
         let countersign = |n: &Node| Countersignature { node: n.id, signature: crypto::sign(&n.key, &signed) };
         let countersignatures = self.nodes.values().map(countersign).collect();
         let puts = vec![
-            Put {
-                key: RecordKey::only(Table::Genesis),
-                value: Founding { genesis, countersignatures }.to_bytes(),
-            },
+            Put { key: RecordKey::only(Table::Genesis), value: Founding { genesis, countersignatures }.to_bytes() },
             Put { key: RecordKey::numbered(Table::Header, 0), value: link.to_bytes() },
             Put { key: RecordKey::only(Table::Roster), value: roster },
         ];
@@ -293,7 +293,7 @@ impl Cluster {
     pub fn config(&self, node: NodeId) -> LedgerConfig {
         LedgerConfig {
             node,
-            cluster: "sim".parse().expect("a good name"),
+            cluster: self.name.clone(),
             addresses: (1..=NODES).map(|n| (NodeId(n), address(NodeId(n)))).collect(),
             timings: self.timings,
         }

@@ -19,6 +19,16 @@ type Key = (Space, Bytes);
 pub struct SimDisk {
     platter: Arc<Mutex<Platter>>,
     trace: Arc<Trace>,
+    honesty: Honesty,
+}
+
+/// Whether the disk says that a batch is durable only when it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Honesty {
+    /// As the contract wants it.
+    Honest,
+    /// A planted bug: what is seen and acknowledged is durable a while later.
+    Lying,
 }
 
 #[derive(Default)]
@@ -35,6 +45,8 @@ struct Platter {
     next_write: u64,
     files: BTreeMap<String, FileBytes>,
     lost_batches: u64,
+    /// Up to which stamp batches survive a crash. Of an honest disk: all.
+    durable: u64,
 }
 
 #[derive(Default)]
@@ -45,8 +57,8 @@ struct FileBytes {
 
 impl SimDisk {
     /// An empty disk.
-    pub fn new(trace: Arc<Trace>) -> Self {
-        SimDisk { platter: Arc::default(), trace }
+    pub fn new(trace: Arc<Trace>, honesty: Honesty) -> Self {
+        SimDisk { platter: Arc::default(), trace, honesty }
     }
 
     /// Power is cut. Call it when the node's tasks are gone.
@@ -59,6 +71,7 @@ impl SimDisk {
         }
         platter.lost_batches += waiting - kept;
         platter.waiting.clear();
+        platter.fall_back(&self.trace);
         for file in platter.files.values_mut() {
             let unsynced = file.bytes.len() - file.synced;
             let kept = self.trace.roll(0..unsynced as u64 + 1) as usize;
@@ -72,8 +85,24 @@ impl SimDisk {
         self.platter.lock().lost_batches
     }
 
+    /// Shows a batch and says that it is durable, which it comes to be half a second later.
+    fn lie(&self, write: u64) -> BoxFuture<'static, Result<(), DiskFailed>> {
+        let (platter, lag) = (self.platter.clone(), Duration::from_millis(self.trace.roll(100..900)));
+        let stamp = {
+            let mut platter = platter.lock();
+            platter.settle(write);
+            platter.stamp
+        };
+        runtime::spawn(async move {
+            runtime::sleep(lag).await;
+            let mut platter = platter.lock();
+            platter.durable = platter.durable.max(stamp.min(platter.stamp));
+        });
+        Box::pin(async { Ok(()) })
+    }
+
     fn latency(&self) -> Duration {
-        let slow = if self.trace.once_in(200) { self.trace.roll(0..40_000) } else { 0 };
+        let slow = if self.trace.once_in(50) { self.trace.roll(0..40_000) } else { 0 };
         Duration::from_micros(self.trace.roll(50..4_000) + slow)
     }
 }
@@ -96,6 +125,17 @@ impl Platter {
         self.sweep();
     }
 
+    /// Loses what was settled but is not durable: nothing, on an honest disk.
+    fn fall_back(&mut self, trace: &Trace) {
+        let kept = self.durable + trace.roll(0..self.stamp - self.durable + 1);
+        self.lost_batches += self.stamp - kept;
+        for held in self.values.values_mut() {
+            held.retain(|(stamp, _)| *stamp <= kept);
+        }
+        self.values.retain(|_, held| !held.is_empty());
+        (self.stamp, self.durable) = (kept, kept);
+    }
+
     fn settle(&mut self, write: u64) {
         while self.waiting.front().is_some_and(|(w, _)| *w <= write) {
             self.settle_one();
@@ -110,7 +150,7 @@ impl Platter {
 
     /// Forgets what no view can see any more.
     fn sweep(&mut self) {
-        let floor = self.pins.first_key_value().map_or(self.stamp, |(stamp, _)| *stamp);
+        let floor = self.pins.first_key_value().map_or(self.durable, |(stamp, _)| self.durable.min(*stamp));
         while self.stale.front().is_some_and(|(stamp, _)| *stamp <= floor) {
             let Some((_, key)) = self.stale.pop_front() else { return };
             let Some(held) = self.values.get_mut(&key) else { continue };
@@ -160,10 +200,15 @@ impl Disk for SimDisk {
             platter.waiting.push_back((write, batch));
             write
         };
+        if self.honesty == Honesty::Lying {
+            return self.lie(write);
+        }
         let (tx, rx) = oneshot::channel();
         runtime::spawn(async move {
             runtime::sleep(latency).await;
-            platter.lock().settle(write);
+            let mut platter = platter.lock();
+            platter.settle(write);
+            platter.durable = platter.stamp;
             // Whoever dropped the future does not want to know.
             let _ = tx.send(());
         });

@@ -1,6 +1,7 @@
 //! Clients: each reads, writes, swaps and deletes registers through random nodes, and remembers what it was told.
 
 use crate::cluster::Cluster;
+use crate::smoke::Mutant;
 use crate::trace::Trace;
 use claviger_checker::{Call, Op};
 use claviger_core::name::{NodeId, TxnId};
@@ -69,15 +70,6 @@ impl History {
     }
 }
 
-/// Whether reads take the barrier. Without it the checker must object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// As production does.
-    Barrier,
-    /// A planted bug.
-    Local,
-}
-
 /// One client.
 pub struct Client {
     /// Its number.
@@ -86,8 +78,8 @@ pub struct Client {
     pub history: Arc<History>,
     /// The world's dice.
     pub trace: Arc<Trace>,
-    /// How it reads.
-    pub reads: Reads,
+    /// What is wrong on purpose.
+    pub mutant: Mutant,
     /// How many operations it has begun.
     pub sequence: u64,
 }
@@ -106,10 +98,10 @@ impl Client {
         let (key, kind) = (self.trace.roll(0..KEYS), self.trace.roll(0..10));
         let new = self.number * 1_000_000 + self.sequence;
         let job = Job { ledger, key, new, id: self.txn_id(), history: self.history.clone(), cancel: kind % 2 == 0 };
-        let (reads, began) = (self.reads, self.history.tick());
+        let (mutant, began) = (self.mutant, self.history.tick());
         let working = context.spawn(async move {
             match kind {
-                0..=3 => job.read(reads).await,
+                0..=3 => job.read(mutant).await,
                 4..=6 => job.write(Some(new), false).await,
                 7 => job.write(None, false).await,
                 _ => job.write(Some(new), true).await,
@@ -160,8 +152,8 @@ struct Job {
 }
 
 impl Job {
-    async fn read(self, reads: Reads) -> End {
-        if reads == Reads::Barrier && self.ledger.barrier(OP_LIMIT).await.is_err() {
+    async fn read(self, mutant: Mutant) -> End {
+        if mutant != Mutant::LocalReads && self.ledger.barrier(OP_LIMIT).await.is_err() {
             return End::NotDone;
         }
         End::Answered(Op::Read(value(&self.ledger.view(), self.key)))

@@ -2,7 +2,8 @@
 //! what must be true afterwards.
 
 use crate::cluster::{Cluster, NODES};
-use crate::load::{Client, History, KEYS, Reads, Tally, some_node, value};
+use crate::disk::Honesty;
+use crate::load::{Client, History, KEYS, Tally, some_node, value};
 use crate::network::Weather;
 use crate::trace::Trace;
 use claviger_checker::{Verdict, check};
@@ -30,6 +31,17 @@ const TIMINGS: Timings = Timings {
     tick_ms: 3_000,
 };
 
+/// A bug that is planted, to see that the smoke would find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// None: what runs is what production runs.
+    None,
+    /// Reads do not take the barrier.
+    LocalReads,
+    /// Disks say that a batch is durable before it is.
+    LyingDisk,
+}
+
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Report {
@@ -53,32 +65,40 @@ pub struct Report {
 ///
 /// # Panics
 /// When the cluster cannot even be founded, or `trace_file` cannot be written.
-pub fn run(seed: u64, reads: Reads, trace_file: Option<std::fs::File>) -> Report {
+pub fn run(seed: u64, mutant: Mutant, trace_file: Option<std::fs::File>) -> Report {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime can be made");
-    runtime.block_on(story(seed, reads, trace_file))
+    runtime.block_on(story(seed, mutant, trace_file))
 }
 
-async fn story(seed: u64, reads: Reads, trace_file: Option<std::fs::File>) -> Report {
+async fn story(seed: u64, mutant: Mutant, trace_file: Option<std::fs::File>) -> Report {
     let trace = Arc::new(Trace::new(seed, trace_file));
-    let mut cluster = Cluster::new(seed, TIMINGS, trace.clone(), FAIR);
+    let honesty = if mutant == Mutant::LyingDisk { Honesty::Lying } else { Honesty::Honest };
+    let mut cluster = Cluster::new(seed, TIMINGS, trace.clone(), FAIR, honesty);
     for n in 1..=NODES {
         cluster.start(NodeId(n)).await.expect("a new node starts");
     }
     let founded = cluster.found().await;
     let history = Arc::new(History::default());
-    let stage = Stage { cluster: Arc::new(Mutex::new(cluster)), trace, history, over: Arc::default() };
+    let stage = Stage {
+        cluster: Arc::new(Mutex::new(cluster)),
+        trace,
+        history,
+        over: Arc::default(),
+        broken: Mutex::default(),
+    };
     let mut violations = Vec::new();
     if !matches!(founded, Outcome::Accepted(1)) {
         violations.push(format!("the founding was {founded:?}"));
     }
     stage.cluster.lock().await.hub.weather(ROUGH);
-    let clients: Vec<_> = (1..=CLIENTS).map(|n| tokio::spawn(stage.client(n, reads))).collect();
+    let clients: Vec<_> = (1..=CLIENTS).map(|n| tokio::spawn(stage.client(n, mutant))).collect();
     stage.troubles().await;
     stage.over.store(true, Ordering::SeqCst);
     for client in clients {
         client.await.expect("a client does not panic");
     }
+    violations.append(&mut *stage.broken.lock().await);
     violations.extend(stage.aftermath().await);
     stage.report(seed, violations).await
 }
@@ -89,14 +109,16 @@ struct Stage {
     trace: Arc<Trace>,
     history: Arc<History>,
     over: Arc<AtomicBool>,
+    /// What went wrong on the way.
+    broken: Mutex<Vec<String>>,
 }
 
 impl Stage {
-    fn client(&self, number: u64, reads: Reads) -> impl Future<Output = ()> + Send + 'static {
+    fn client(&self, number: u64, mutant: Mutant) -> impl Future<Output = ()> + Send + 'static {
         let (cluster, trace, over) = (self.cluster.clone(), self.trace.clone(), self.over.clone());
         let history = self.history.clone();
         async move {
-            let mut client = Client { number, history, trace: trace.clone(), reads, sequence: 0 };
+            let mut client = Client { number, history, trace: trace.clone(), mutant, sequence: 0 };
             while !over.load(Ordering::SeqCst) {
                 tokio::time::sleep(Duration::from_millis(trace.roll(1..30))).await;
                 let node = some_node(&*cluster.lock().await, &trace);
@@ -175,8 +197,10 @@ impl Stage {
         tokio::time::sleep(Duration::from_millis(ms)).await;
         for node in nodes {
             let mut cluster = self.cluster.lock().await;
-            if cluster.ledger(*node).is_none() {
-                cluster.start(*node).await.expect("a node starts on what its crash left");
+            if cluster.ledger(*node).is_none()
+                && let Err(why) = cluster.start(*node).await
+            {
+                self.broken.lock().await.push(format!("node {node} does not start after its crash: {why}"));
             }
         }
     }
@@ -214,6 +238,11 @@ impl Stage {
 
     /// A checkpoint agrees on every node, and states at equal index are equal.
     async fn compare_states(&self, cluster: &Cluster, wrong: &mut Vec<String>) {
+        let running = cluster.running();
+        if running.len() as u64 != NODES {
+            wrong.push(format!("only {} nodes are left", running.len()));
+            return;
+        }
         let ledger = cluster.ledger(NodeId(2)).expect("running");
         let checkpoint = cluster.run_on(NodeId(2), async move { ledger.checkpoint(Duration::from_secs(5)).await });
         if !matches!(checkpoint.await, Some(Ok(Outcome::Accepted(_)))) {

@@ -126,15 +126,21 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The lines under "Examples:", continued ones joined.
+    fn examples(command: &Command) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let shown = help.split_once("Examples:\n").map(|(_, lines)| lines).unwrap_or_default();
+        assert!(shown.lines().all(|line| line.len() < 100), "{shown}: a line would be wrapped");
+        shown.replace("\\\n", " ").lines().map(|line| line.trim().to_owned()).collect()
+    }
+
     #[test]
-    fn the_help_of_every_verb_has_an_example_that_parses() {
+    fn the_help_of_every_verb_has_examples_that_parse() {
         let mut verbs = 0;
         each(&Cli::command(), "", &mut |command, path| {
-            let help = command.clone().render_long_help().to_string();
-            let lines: Vec<&str> = help.lines().map(str::trim).filter(|l| l.starts_with("claviger ")).collect();
-            let own: Vec<&&str> = lines.iter().filter(|l| l.starts_with(path)).collect();
-            assert!(!own.is_empty(), "`{path}` has no example");
-            for line in own {
+            let lines = examples(command);
+            assert!(lines.iter().any(|line| line.starts_with(path)), "`{path}` has no example of itself");
+            for line in lines {
                 let words = line.split(['|', '<', '>', '#']).next().unwrap_or_default().split_whitespace();
                 let parsed = Cli::try_parse_from(words);
                 assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
@@ -166,6 +172,7 @@ mod tests {
             "KEY=USES",
             "NAME=VALUE",
             "KEY_HASH",
+            "LINEAGE",
             "SHARE_FILE",
             "SHELL",
             "REVISION",
@@ -183,5 +190,28 @@ mod tests {
                 }
             }
         });
+    }
+
+    #[test]
+    fn refuses_lines_that_leave_out_what_matters() {
+        for line in [
+            "claviger key update invoices",
+            "claviger key update invoices --no-labels --label a=b",
+            "claviger audit verify book-1",
+            "claviger audit verify --key 00 --cert node.crt book-1",
+            "claviger audit verify --key 00",
+            "claviger role deny",
+            "claviger role deny 00 --file app.crt",
+            "claviger role set spiffe://example.org/claviger/service/app",
+            "claviger operator init --threshold 2",
+            "claviger operator init --abandon --threshold 2",
+            "claviger operator unseal --share alice.share",
+            "claviger custodian offer alice.share",
+            "claviger encrypt --context novalue",
+            "claviger encrypt --context =x",
+            "claviger cert issue --ca pki --out me --uri a --name b",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
     }
 }

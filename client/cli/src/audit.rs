@@ -6,7 +6,7 @@ use crate::output::{Out, Report};
 use crate::settings::Settings;
 use crate::words::{page_json, page_line};
 use crate::x509;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use claviger_core::name::{Lineage, VerifyingKey};
 use claviger_core::page::{BookReader, BookSummary};
 use serde_json::{Value, json};
@@ -34,7 +34,8 @@ that the heads are signed by the node. Needs no node. The key is that of the nod
 
 Examples:
   claviger audit verify --cert pki/node1.crt book-1 book-2
-  claviger audit verify --key d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a book-1";
+  claviger audit verify \\
+      --key d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a book-1";
 
 /// What a file is read in, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -63,7 +64,7 @@ pub struct Tail {
 
 /// Which book.
 #[derive(Args)]
-#[group(id = "signer", required = true, multiple = false, args = ["key", "cert"])]
+#[command(group(ArgGroup::new("signer").required(true).args(["key", "cert"])))]
 pub struct Verify {
     /// The files of the book, oldest first.
     #[arg(required = true, value_name = "FILE")]
@@ -75,7 +76,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
     /// The cluster that the book must be of, 64 hexadecimal digits.
-    #[arg(long, value_name = "KEY_HASH")]
+    #[arg(long, value_name = "LINEAGE")]
     lineage: Option<String>,
 }
 

@@ -33,7 +33,7 @@ nodes. Callers and nodes trust different authorities, so run it twice.
 
 Examples:
   claviger cert create-ca --out pki/callers
-  claviger cert create-ca --out pki/peers --name \"peers of the payments cluster\" --days 1825";
+  claviger cert create-ca --out pki/peers --name payments-peers --days 1825";
 
 const ISSUE_EXAMPLES: &str = "\
 Writes PREFIX.crt and PREFIX.key (mode 0600), and prints the key hash, by which a certificate can be refused. The one URI \
@@ -41,9 +41,12 @@ in a certificate says who its bearer is: spiffe://DOMAIN/claviger/KIND/NAME. A n
 
 Examples:
   claviger cert issue --ca pki/callers --out pki/me --domain example.org --kind operator --name me
-  claviger cert issue --ca pki/peers --out pki/node1 --domain example.org --kind node --name 1 --ip 10.0.0.1
-  claviger cert issue --ca pki/peers --out pki/node1-new --domain example.org --kind node --name 1 --key pki/node1.key
-  claviger cert issue --ca pki/callers --out pki/app --uri spiffe://example.org/claviger/service/app --days 30";
+  claviger cert issue --ca pki/peers --out pki/node1 \\
+      --domain example.org --kind node --name 1 --ip 10.0.0.1
+  claviger cert issue --ca pki/peers --out pki/node1-new \\
+      --domain example.org --kind node --name 1 --key pki/node1.key
+  claviger cert issue --ca pki/callers --out pki/app \\
+      --uri spiffe://example.org/claviger/service/app --days 30";
 
 const SHOW_EXAMPLES: &str =
     "Examples:\n  claviger cert show pki/me.crt\n  claviger cert show pki/node1.crt --output json";
@@ -95,7 +98,7 @@ pub struct Issue {
     #[arg(long, value_name = "PREFIX")]
     out: PathBuf,
     /// Who the bearer is, in full.
-    #[arg(long, value_name = "URI", conflicts_with_all = ["domain", "kind", "name"], required_unless_present_all = ["domain", "kind", "name"])]
+    #[arg(long, value_name = "URI", conflicts_with_all = ["domain", "kind", "name"])]
     uri: Option<String>,
     /// The trust domain, as example.org.
     #[arg(long, value_name = "DOMAIN")]

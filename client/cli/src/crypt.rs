@@ -19,7 +19,7 @@ for now. --context pairs are bound to the ciphertext, in clear nowhere, and must
 Examples:
   claviger encrypt --key invoices letter.txt -o letter.clav
   claviger encrypt --key invoices --context customer=17 letter.txt > letter.clav
-  claviger encrypt letter.txt | claviger decrypt | cmp - letter.txt   # with CLAVIGER_KEY=invoices";
+  claviger encrypt letter.txt | claviger decrypt | cmp - letter.txt   # key: CLAVIGER_KEY";
 
 /// Help of `decrypt`.
 pub const DECRYPT_EXAMPLES: &str = "\

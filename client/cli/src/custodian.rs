@@ -26,7 +26,7 @@ Writes NAME.custodian (mode 0600: keep it, keep it secret, keep a copy apart fro
 goes to whoever founds the cluster. In them: an age X25519 pair, that the share is sealed to, and an Ed25519 pair.
 
 Examples:
-  claviger custodian keygen --name spiffe://example.org/claviger/custodian/alice --out ~/claviger";
+  claviger custodian keygen --name spiffe://example.org/claviger/custodian/alice --out keys";
 const SHOW_EXAMPLES: &str = "\
 Shows what is public in a custodian's file, or in a share file.
 

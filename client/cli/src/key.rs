@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::output::{Report, table};
 use crate::settings::Settings;
 use crate::words::{KEY_HEAD, key_json, key_row};
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use claviger_client::v1;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -99,7 +99,7 @@ pub struct List {
 
 /// What to change.
 #[derive(Args)]
-#[group(id = "change", required = true, multiple = true, args = ["labels", "no_labels", "min_decrypt_version"])]
+#[command(group(ArgGroup::new("change").required(true).multiple(true).args(["labels", "no_labels", "min_decrypt_version"])))]
 pub struct Update {
     /// The key: `invoices`, or tenants/acme/keys/invoices.
     #[arg(value_name = "KEY")]

@@ -20,8 +20,9 @@ use std::path::PathBuf;
 /// Help of `operator`.
 pub const EXAMPLES: &str = "\
 Examples:
-  claviger operator init --threshold 3 --custodian alice.custodian.pub --custodian bob.custodian.pub --custodian \
-carol.custodian.pub --administrator spiffe://example.org/claviger/operator/ada --out shares
+  claviger operator init --threshold 3 --custodian alice.custodian.pub \\
+      --custodian bob.custodian.pub --custodian carol.custodian.pub \\
+      --administrator spiffe://example.org/claviger/operator/ada --out shares
   claviger operator status
   claviger operator seal --all";
 
@@ -30,9 +31,11 @@ Founds the cluster, once, and writes one share file for each custodian, which on
 on any node; all nodes must run. What is printed as the lineage names the cluster for ever: write it down.
 
 Examples:
-  claviger operator init --threshold 2 --custodian alice.custodian.pub --custodian bob.custodian.pub --custodian \
-carol.custodian.pub --administrator spiffe://example.org/claviger/operator/ada --out shares
-  claviger operator init --static-slot --administrator spiffe://example.org/claviger/operator/ada   # test systems only
+  claviger operator init --threshold 2 --custodian alice.custodian.pub \\
+      --custodian bob.custodian.pub --custodian carol.custodian.pub \\
+      --administrator spiffe://example.org/claviger/operator/ada --out shares
+  claviger operator init --static-slot \\
+      --administrator spiffe://example.org/claviger/operator/ada   # test systems only
   claviger operator init --abandon    # clears what a founding that broke off left behind";
 const UNSEAL_EXAMPLES: &str = "\
 Begins an unseal ceremony, or finds the one that runs, and tells whose shares are missing. With --share and --identity it \

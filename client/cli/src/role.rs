@@ -24,8 +24,10 @@ administrator gives rights and never uses keys.
 
 Examples:
   claviger role set spiffe://example.org/claviger/operator/olga --kind operator --kind auditor
-  claviger role set spiffe://example.org/claviger/service/app --grant invoices=encrypt,decrypt --grant archive=decrypt
-  claviger role set spiffe://example.org/claviger/service/batch --grant tenants/acme/keys/*=encrypt";
+  claviger role set spiffe://example.org/claviger/service/app \\
+      --grant invoices=encrypt,decrypt --grant archive=decrypt
+  claviger role set spiffe://example.org/claviger/service/batch \\
+      --grant tenants/acme/keys/*=encrypt";
 const GET_EXAMPLES: &str = "Examples:\n  claviger role get spiffe://example.org/claviger/service/app";
 const LIST_EXAMPLES: &str = "Examples:\n  claviger role list\n  claviger role list --output json";
 const DELETE_EXAMPLES: &str = "Examples:\n  claviger role delete spiffe://example.org/claviger/service/app";

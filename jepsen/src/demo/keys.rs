@@ -20,7 +20,7 @@ pub async fn create(scene: &mut Scene) -> Told<()> {
     scene.tale.tell("roles: one operator, one auditor, one program that may use the keys of a tenant");
     let tool = scene.cluster.tool(&scene.cluster.administrator);
     let made = tool.must(&["--output", "json", "key", "create", "invoices"])?.json()?;
-    scene.tale.same(&text(&made, "name")?, &INVOICES.to_owned(), format_args!("{INVOICES}, AES-256-GCM"))
+    scene.tale.same(&text(&made["key"], "name")?, &INVOICES.to_owned(), format_args!("{INVOICES}, AES-256-GCM"))
 }
 
 /// Encrypts a file through one node and decrypts it through the others.
@@ -46,7 +46,7 @@ pub fn rotate(scene: &mut Scene) -> Told<()> {
     scene.tale.step("The key is rotated");
     let tool = scene.cluster.tool(&scene.cluster.administrator);
     let key = tool.must(&["--output", "json", "key", "rotate", "invoices"])?.json()?;
-    let version = key["primary_version"].as_u64();
+    let version = key["key"]["primary_version"].as_u64();
     scene.tale.same(&version, &Some(2), "version 2 encrypts from now on")?;
     let plain = std::fs::read(FILE).about(FILE)?;
     let old = decrypt(scene, 3, &scene.cluster.folder.join("license.v1"))?;
@@ -70,7 +70,7 @@ pub async fn disable(scene: &mut Scene) -> Told<()> {
     for (id, line) in lines {
         let ask = EncryptRequest { name: INVOICES.into(), plaintext: "late".into(), ..Default::default() };
         let said = refusal(line.crypto().encrypt(ask).await);
-        let wanted = Some((Code::FailedPrecondition, "DISABLED".to_owned()));
+        let wanted = Some((Code::FailedPrecondition, "disabled".to_owned()));
         scene.tale.same(&said, &wanted, format_args!("disabled through node {through}: node {id} refuses it"))?;
     }
     Ok(())

@@ -31,18 +31,22 @@ pub struct Scene {
 pub async fn run(keep: bool) -> Told<()> {
     let mut tale = Tale::default();
     say("Claviger: three nodes on this machine keep keys together.");
-    let mut scene = Scene { cluster: nodes(&mut tale).await?, tale, report: Report::default() };
-    match story(&mut scene, keep).await {
-        Ok(()) => Ok(()),
-        Err(trouble) => {
-            say(format_args!("\nFAILED at {}: {trouble}", scene.tale.place()));
-            if keep {
-                scene.cluster.folder.keep()?;
-                say(format_args!("KEEP=1: everything is left in {}", scene.cluster.folder.path().display()));
-            }
-            Err(trouble)
-        }
+    let cluster = nodes(&mut tale).await.inspect_err(|trouble| tale.failed(trouble))?;
+    let mut scene = Scene { cluster, tale, report: Report::default() };
+    let told = story(&mut scene, keep).await;
+    if let Err(trouble) = &told {
+        scene.tale.failed(trouble);
+        leave_for_a_look(&scene, keep)?;
     }
+    told
+}
+
+fn leave_for_a_look(scene: &Scene, keep: bool) -> Told<()> {
+    if keep {
+        scene.cluster.folder.keep()?;
+        say(format_args!("KEEP=1: everything is left as it is in {}", scene.cluster.folder.path().display()));
+    }
+    Ok(())
 }
 
 async fn story(scene: &mut Scene, keep: bool) -> Told<()> {

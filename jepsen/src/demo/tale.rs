@@ -48,9 +48,9 @@ impl Tale {
         Err(Trouble::new(format!("not so: {what}: wanted {wanted:?}, found {found:?}")))
     }
 
-    /// Where the story is, for its ending.
-    pub fn place(&self) -> String {
-        format!("step {}, {}", self.step, self.title)
+    /// Ends the story before its time.
+    pub fn failed(&self, trouble: &Trouble) {
+        say(format_args!("\nFAILED at step {}, {}: {trouble}", self.step, self.title));
     }
 
     /// Seconds since it began.

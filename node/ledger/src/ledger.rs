@@ -13,8 +13,8 @@ use crate::raft::network::Links;
 use crate::raft::snapshot::Inbox;
 use crate::raft::store::{Stage, Store};
 use crate::words::{
-    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision, StartFailed,
-    Status, Timings, Unavailable, Unknown, World,
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision,
+    StartFailed, Status, Timings, Unavailable, Unknown, World,
 };
 use crate::{Halt, LedgerView};
 use bytes::Bytes;
@@ -57,17 +57,14 @@ struct Parts {
 
 impl Ledger {
     /// Reads the disk, proves what it holds, and joins Raft. `observer` may be told things before this returns.
-    pub async fn start(
-        config: LedgerConfig,
-        world: World,
-        observer: Arc<dyn Observer>,
-    ) -> Result<Ledger, StartFailed> {
+    pub async fn start(config: LedgerConfig, world: World, observer: Arc<dyn Observer>) -> Result<Ledger, StartFailed> {
         let files = NodeFiles::open(&config, world.disk.clone(), &*world.entropy).await?;
         let halt = Halt::new(observer.clone());
         let lineage = files.genesis().as_ref().map(lineage_of);
         let machine = Machine::load(&*world.disk, lineage).map_err(not_loaded)?;
         let log = Log::open(world.disk.clone(), halt.clone()).map_err(not_opened)?;
-        let store = Store::open(world.disk.clone(), log.clone(), machine, observer, halt.clone()).map_err(not_loaded)?;
+        let store =
+            Store::open(world.disk.clone(), log.clone(), machine, observer, halt.clone()).map_err(not_loaded)?;
         let stage = store.stage();
         let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
         let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
@@ -169,11 +166,9 @@ impl Ledger {
             Conflict::Record(key, version) => view.version(key) >= *version || *version == 0,
             Conflict::Members(collection, version) => view.members_version(collection) >= *version,
             Conflict::Time(time) => view.revision().cluster_time >= *time,
-            Conflict::Superseded
-            | Conflict::TooOld
-            | Conflict::Cancelled
-            | Conflict::Decided
-            | Conflict::Unlawful => true,
+            Conflict::Superseded | Conflict::TooOld | Conflict::Cancelled | Conflict::Decided | Conflict::Unlawful => {
+                true
+            }
         };
         let stage = &self.0.stage;
         self.revised(runtime::now() + deadline, |_| seen(&stage.view.read()).then_some(())).await
@@ -185,13 +180,17 @@ impl Ledger {
         let deadline = runtime::now() + deadline;
         let confirmed = loop {
             let mut news = self.0.raft.server_metrics();
+            // What is known already is no news: the receiver is a copy of one that never looked.
+            drop(news.borrow_and_update());
             match runtime::timeout_at(deadline, self.0.barrier.join()).await {
                 Ok(Some(confirmed)) => break confirmed,
                 Ok(None) if deadline.remaining() > Duration::ZERO && !self.0.halt.halted() => (),
                 Ok(None) | Err(_) => return Err(self.unavailable(Unavailable::NoQuorum)),
             }
             // Either there is news of a leader, or it is time to ask again.
-            let _ = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await;
+            if let Ok(Err(_)) = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await {
+                return Err(Unavailable::Stopped);
+            }
         };
         let revision = self.revised(deadline, |r| (r.index >= confirmed.index).then_some(*r)).await?;
         Ok(Revision { started_at: confirmed.started_at, ..revision })
@@ -308,11 +307,7 @@ impl Ledger {
         Box::pin(async move { ear.hear(from, frame).await })
     }
 
-    async fn revised<R>(
-        &self,
-        deadline: Instant,
-        pick: impl FnMut(&Revision) -> Option<R>,
-    ) -> Result<R, Unavailable> {
+    async fn revised<R>(&self, deadline: Instant, pick: impl FnMut(&Revision) -> Option<R>) -> Result<R, Unavailable> {
         let mut revision = self.0.stage.revision.subscribe();
         match runtime::timeout_at(deadline, revision.until(pick)).await {
             Ok(Ok(picked)) => Ok(picked),

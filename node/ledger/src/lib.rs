@@ -21,6 +21,6 @@ pub use ledger::Ledger;
 pub use machine::LedgerView;
 pub(crate) use words::Halt;
 pub use words::{
-    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision, StartFailed,
-    Status, Timings, Unavailable, Unknown, World,
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision,
+    StartFailed, Status, Timings, Unavailable, Unknown, World,
 };

@@ -217,7 +217,9 @@ impl Proposer {
                 Written::Unknown => maybe_in = true,
             }
             // Either there is news of a leader, or it is time to ask again.
-            let _ = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await;
+            if let Ok(Err(_)) = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await {
+                return;
+            }
         }
     }
 

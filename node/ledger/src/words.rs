@@ -285,7 +285,10 @@ impl fmt::Display for Fatal {
         match self {
             Fatal::Disk(failed) => failed.fmt(f),
             Fatal::Diverged { index, checkpoint } => {
-                write!(f, "this node's state differs from the cluster's as of entry {checkpoint} (told by entry {index})")
+                write!(
+                    f,
+                    "this node's state differs from the cluster's as of entry {checkpoint} (told by entry {index})"
+                )
             }
             Fatal::TruncatedApplied { index } => write!(f, "Raft wanted to truncate applied entries from {index} on"),
             Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}"),

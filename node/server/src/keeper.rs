@@ -70,7 +70,7 @@ impl Service {
         let (txn, next) = {
             let (opened, view) = (self.seal.opened()?, self.ledger.view());
             let id = TxnId(entropy::fresh(&*self.world.entropy).spend());
-            decide::expire_requests(&opened.desk(&view), after, REQUESTS_AT_ONCE, id)?
+            decide::expire_requests(&opened.desk(&view, self.world.clock.now()), after, REQUESTS_AT_ONCE, id)?
         };
         if let Some(txn) = txn {
             self.bookkeeping(txn).await?;

@@ -193,6 +193,9 @@ impl Node {
     pub async fn stop(&self) {
         // Without a follower that can lead there is nobody to wait for.
         let _ = self.service.ledger.transfer_leader(PARTING_WAIT).await;
+        if let Err(why) = self.service.sign_head().await {
+            tracing::warn!(%why, "the last pages of the audit book stay unsigned");
+        }
         self.service.seal.shut().drained().await;
         if let Err(why) = self.service.book.sync().await {
             tracing::error!(%why, "the audit book could not be synced");

@@ -4,6 +4,7 @@
 //! The daemon puts the real world behind them, the simulator a seeded one; the node's code cannot tell.
 
 pub mod clock;
+pub mod contract;
 pub mod disk;
 pub mod entropy;
 pub mod network;

@@ -4,6 +4,8 @@
 //! [`Context`]: its own random stream, its own clock rate and offset, and the means to end all of them at once. Whoever
 //! spawns, sleeps or looks at the time goes through here, and cannot tell which world it is in.
 
+#![allow(clippy::disallowed_methods, reason = "this is where everybody else is sent to")]
+
 use rand_core::TryRng;
 use std::convert::Infallible;
 use std::future::Future;

@@ -1,10 +1,9 @@
-//! `sim-smoke --seeds 1..=20 [--check-equal] [--local-reads] [--trace FILE]`: runs the smoke, one line a seed; the last
+//! `sim-smoke --seeds 1..=20 [--check-equal] [--local-reads | --lying-disk] [--trace FILE]`: runs the smoke, one line a seed; the last
 //! line counts. `--check-equal` runs each seed in a second process too and compares. Ends with 1 if anything was wrong.
 
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
-use claviger_sim::load::Reads;
-use claviger_sim::smoke::{Report, run};
+use claviger_sim::smoke::{Mutant, Report, run};
 use std::env;
 use std::fs::File;
 use std::ops::RangeInclusive;
@@ -13,7 +12,7 @@ use std::process::{Command, ExitCode};
 struct Asked {
     seeds: RangeInclusive<u64>,
     check_equal: bool,
-    reads: Reads,
+    mutant: Mutant,
     trace: Option<String>,
 }
 
@@ -21,7 +20,9 @@ fn main() -> ExitCode {
     match parse(env::args().skip(1)) {
         Ok(asked) => smoke(&asked),
         Err(why) => {
-            eprintln!("sim-smoke: {why}; usage: sim-smoke --seeds 1..=20 [--check-equal] [--local-reads] [--trace FILE]");
+            eprintln!(
+                "sim-smoke: {why}; usage: sim-smoke --seeds 1..=20 [--check-equal] [--local-reads | --lying-disk] [--trace FILE]"
+            );
             ExitCode::from(2)
         }
     }
@@ -31,7 +32,7 @@ fn smoke(asked: &Asked) -> ExitCode {
     let (mut seeds, mut violations) = (0, 0);
     for seed in asked.seeds.clone() {
         let trace = asked.trace.as_ref().map(|path| File::create(path).expect("the trace file can be made"));
-        let report = run(seed, asked.reads, trace);
+        let report = run(seed, asked.mutant, trace);
         let mut wrong = report.violations.clone();
         if asked.check_equal {
             wrong.extend(other_process(asked, &report));
@@ -60,8 +61,14 @@ fn other_process(asked: &Asked, report: &Report) -> Option<String> {
     let seed = report.seed;
     let mut command = Command::new(env::current_exe().expect("a running program has a path"));
     command.args(["--seeds", &format!("{seed}..={seed}")]);
-    if asked.reads == Reads::Local {
-        command.arg("--local-reads");
+    match asked.mutant {
+        Mutant::None => (),
+        Mutant::LocalReads => {
+            command.arg("--local-reads");
+        }
+        Mutant::LyingDisk => {
+            command.arg("--lying-disk");
+        }
     }
     let said = command.output().expect("this program can be run again").stdout;
     let same = String::from_utf8_lossy(&said).contains(&format!("hash {} events {} ", report.digest, report.events));
@@ -69,12 +76,15 @@ fn other_process(asked: &Asked, report: &Report) -> Option<String> {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut asked = Asked { seeds: 1..=20, check_equal: false, reads: Reads::Barrier, trace: None };
+    let mut asked = Asked { seeds: 1..=20, check_equal: false, mutant: Mutant::None, trace: None };
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--seeds" => asked.seeds = seeds(&args.next().unwrap_or_default()).ok_or("seeds are a number or a range")?,
+            "--seeds" => {
+                asked.seeds = seeds(&args.next().unwrap_or_default()).ok_or("seeds are a number or a range")?
+            }
             "--check-equal" => asked.check_equal = true,
-            "--local-reads" => asked.reads = Reads::Local,
+            "--local-reads" => asked.mutant = Mutant::LocalReads,
+            "--lying-disk" => asked.mutant = Mutant::LyingDisk,
             "--trace" => asked.trace = Some(args.next().ok_or("--trace wants a file")?),
             _ => return Err("unknown argument".into()),
         }

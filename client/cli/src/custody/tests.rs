@@ -23,7 +23,7 @@ pub fn custodian(folder: &Path) -> (PathBuf, Vec<ShareFile>) {
         index: share.index(),
         holder: keys.identity.clone(),
         checksum: share.digest(),
-        armor: age::encrypt_and_armor(&recipient, share.to_payload().expose()).unwrap(),
+        armor: age::encrypt_and_armor(&recipient, &share.to_payload().expose_owned()).unwrap(),
     };
     (private_file, shares.iter().map(file).collect())
 }

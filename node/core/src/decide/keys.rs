@@ -55,8 +55,8 @@ pub fn create_key(
         min_decrypt: 1,
         versions: Vec::with_capacity(1),
         labels: ask.labels,
-        created: desk.now,
-        updated: desk.now,
+        created: desk.date(),
+        updated: desk.date(),
     };
     let mut draft = Draft::by(desk, &permit);
     add_version(desk, &mut draft, &mut key, 1, chance);
@@ -225,7 +225,7 @@ fn bounded(labels: &Labels) -> Result<(), Refused> {
 
 /// Draws material for version `number`, which becomes the primary one. Relies on the bucket keys that seal it.
 fn add_version(desk: &Desk<'_>, draft: &mut Draft<'_, '_>, key: &mut KeyRecord, number: u32, chance: &mut Chance) {
-    let version = KeyVersion { number, material: MaterialId(chance.fresh().spend()), created: desk.now };
+    let version = KeyVersion { number, material: MaterialId(chance.fresh().spend()), created: desk.date() };
     let material = Material::draw(material_context(desk, key, &version), chance.fresh());
     let sealed = desk.buckets.seal_material(&material, chance.fresh());
     draft.rely(&desk.keyring.buckets_record());
@@ -255,7 +255,7 @@ fn written(
     stamp: Stamp,
     chance: &mut Chance,
 ) -> Decision<KeyRecord> {
-    key.updated = desk.now;
+    key.updated = desk.date();
     let bytes = key.to_bytes();
     draft.put_sealed(desk.keyring.key_record(&key.name), &bytes, chance);
     draft.finish(stamp, &bytes, key, chance)

@@ -45,14 +45,24 @@ pub struct Desk<'a> {
     pub lineage: Lineage,
     /// Transactions that this region had applied, accepted or refused, at that revision.
     pub turn: u64,
-    /// Cluster time at that revision.
+    /// Cluster time at that revision: what rules go by.
     pub now: UnixMs,
+    /// The deciding node's own clock: what people are shown, as far as cluster time bears it out.
+    pub clock: UnixMs,
 }
+
+/// How far ahead of cluster time a shown date may be, in milliseconds: two ticks.
+const AHEAD_MS_MAX: u64 = 120_000;
 
 impl<'a> Desk<'a> {
     /// What opens and seals its records.
     pub fn books(&self) -> Books<'a> {
         Books { keyring: self.keyring, lineage: self.lineage }
+    }
+
+    /// The date that is shown of something decided now. Cluster time moves once a minute; a node's clock may be wrong.
+    pub fn date(&self) -> UnixMs {
+        self.clock.clamp(self.now, self.now.plus_ms(AHEAD_MS_MAX))
     }
 }
 

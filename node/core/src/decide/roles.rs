@@ -119,7 +119,7 @@ pub fn deny_certificate(
         return Err(Refused::TooMany("denied certificates").into());
     }
     draft.also(Reliance::Members(DENIED, desk.view.members_version(&DENIED)));
-    let record = DeniedRecord { key_hash, by: permit.caller().identity().clone(), since: desk.now };
+    let record = DeniedRecord { key_hash, by: permit.caller().identity().clone(), since: desk.date() };
     draft.put_open(DeniedRecord::key(&key_hash), &record);
     Ok(draft.finish(stamp, &[], (), chance))
 }

@@ -22,7 +22,9 @@ use claviger_core::crypto;
 use claviger_core::name::{Lineage, TxnId};
 use claviger_core::record::{Collection, RecordKey, Version};
 use claviger_core::time::UnixMs;
-use claviger_core::txn::{Batch, Checkpoint, Conflict, Effect, Outcome, Put, Reliance, SignedBatch, TURNS_KEPT, Txn, TxnKey};
+use claviger_core::txn::{
+    Batch, Checkpoint, Conflict, Effect, Outcome, Put, Reliance, SignedBatch, TURNS_KEPT, Txn, TxnKey,
+};
 use claviger_world::disk;
 use hashes::{Element, Hashes};
 use index::Slot;

@@ -162,7 +162,9 @@ impl Loading {
             return Err(LoadFailed::Damaged("the state is of a format that this release does not know"));
         }
         self.place = Place { sequence: v.u64()?, turn: v.u64()?, time: UnixMs(v.u64()?) };
-        (Digest::read(&mut v)?, Digest::read(&mut v)?);
+        // The hashes are compared as part of the whole, once everything is read.
+        Digest::read(&mut v)?;
+        Digest::read(&mut v)?;
         Ok(v.end()?)
     }
 

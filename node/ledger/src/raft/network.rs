@@ -10,13 +10,11 @@ use claviger_proto::peer::v1::{raft_reply, raft_request};
 use claviger_world::network::CallFailed;
 use claviger_world::runtime;
 use futures_util::future::{Either, select};
-use openraft::errors::{
-    RPCError, RemoteError, ReplicationClosed, StreamingError, Timeout, Unreachable,
-};
+use openraft::errors::{RPCError, RemoteError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse,
-    VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, EmptyNode, OptionalSend};
 use std::future::Future;

@@ -69,12 +69,12 @@ impl AsyncRuntime for Runtime {
     }
 
     /// Runs at once: no thread but the runtime's own may ever touch a simulation, and nothing of ours blocks.
-    fn spawn_blocking<F, T>(f: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    async fn spawn_blocking<F, T>(f: F) -> Result<T, io::Error>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        async move { Ok(f()) }
+        Ok(f())
     }
 }
 

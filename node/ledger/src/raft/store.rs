@@ -172,7 +172,12 @@ impl Store {
         self.stage.clone()
     }
 
-    fn take(&mut self, entry: Entry, responder: Option<ApplyResponder<Types>>, pending: &mut Pending) -> io::Result<()> {
+    fn take(
+        &mut self,
+        entry: Entry,
+        responder: Option<ApplyResponder<Types>>,
+        pending: &mut Pending,
+    ) -> io::Result<()> {
         let index = entry.log_id.index;
         pending.entries += 1;
         pending.bytes += entry_bytes(&entry);

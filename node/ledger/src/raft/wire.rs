@@ -8,9 +8,7 @@ use claviger_core::txn::BATCH_BYTES_MAX;
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{raft_append_reply, raft_entry};
 use openraft::entry::EntryPayload;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse,
-};
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest, VoteResponse};
 use openraft::{EmptyNode, LogId as RaftLogId};
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
@@ -182,11 +180,7 @@ impl Wire for VoteRequest<Types> {
     type Message = pb::RaftVoteRequest;
     fn to_wire(&self) -> pb::RaftVoteRequest {
         let last = self.last_log_id.as_ref().map(Wire::to_wire);
-        pb::RaftVoteRequest {
-            vote: Some(self.vote.to_wire()),
-            last,
-            leadership_transfer: self.leadership_transfer,
-        }
+        pb::RaftVoteRequest { vote: Some(self.vote.to_wire()), last, leadership_transfer: self.leadership_transfer }
     }
     fn from_wire(m: pb::RaftVoteRequest) -> Result<Self, Unreadable> {
         let mut request = VoteRequest::new(need(m.vote)?, maybe(m.last)?);
@@ -250,7 +244,8 @@ mod tests {
 
     #[test]
     fn an_append_is_read_as_written() {
-        let members = Membership::new(vec![BTreeSet::from([1, 2, 3])], BTreeMap::from([1, 2, 3, 4].map(|n| (n, EmptyNode {}))));
+        let members =
+            Membership::new(vec![BTreeSet::from([1, 2, 3])], BTreeMap::from([1, 2, 3, 4].map(|n| (n, EmptyNode {}))));
         let request = AppendEntriesRequest::<Types> {
             vote: Vote::new_committed(3, 2),
             prev_log_id: Some(id(2, 1, 6)),

@@ -15,6 +15,7 @@ use claviger_core::policy::Permit;
 use claviger_core::policy::action::{Decrypt, Encrypt};
 use claviger_core::record::{RecordKey, Version, View};
 use claviger_core::secret::SecretBytes;
+use claviger_core::time::UnixMs;
 use claviger_ledger::LedgerView;
 use claviger_world::entropy::{self, Entropy};
 use parking_lot::{Mutex, RwLock};
@@ -57,6 +58,9 @@ struct Salted {
     since: Duration,
 }
 
+/// Reading dates nothing.
+const UNDATED: UnixMs = UnixMs(0);
+
 /// What came of an encryption.
 pub struct Encrypted {
     /// In format 1.
@@ -95,7 +99,7 @@ impl Vault {
         if let Some(key) = kept.filter(|key| view.version(&key.place) == key.version) {
             return Ok(key);
         }
-        let desk = opened.desk(view);
+        let desk = opened.desk(view, UNDATED);
         let (record, version) = decide::read_key(&desk, name)?.ok_or(Refused::NotFound)?;
         let place = opened.keyring.key_record(name);
         let key = Arc::new(Key { place, version, record, materials: Mutex::default(), salted: Mutex::default() });
@@ -121,7 +125,7 @@ impl Key {
         if let Some(material) = materials.get(&number) {
             return Ok(material.clone());
         }
-        let material = Arc::new(decide::read_material(&opened.desk(view), &self.record, number)?);
+        let material = Arc::new(decide::read_material(&opened.desk(view, UNDATED), &self.record, number)?);
         materials.insert(number, material.clone());
         Ok(material)
     }

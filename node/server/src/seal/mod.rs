@@ -21,6 +21,7 @@ use claviger_core::name::Lineage;
 use claviger_core::policy::SealView;
 use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::slot::Root;
+use claviger_core::time::UnixMs;
 use claviger_core::txn::{Batch, SignedBatch};
 use claviger_ledger::{Author, Ledger, LedgerView};
 use claviger_world::watch;
@@ -68,8 +69,8 @@ impl Opened {
         Books { keyring: &self.keyring, lineage: self.lineage }
     }
 
-    /// What decisions are made from, at one revision.
-    pub fn desk<'a>(&'a self, view: &'a LedgerView) -> Desk<'a> {
+    /// What decisions are made from, at one revision, by a node whose clock says `clock`.
+    pub fn desk<'a>(&'a self, view: &'a LedgerView, clock: UnixMs) -> Desk<'a> {
         let revision = view.revision();
         Desk {
             view,
@@ -78,6 +79,7 @@ impl Opened {
             lineage: self.lineage,
             turn: revision.turn,
             now: revision.cluster_time,
+            clock,
         }
     }
 }

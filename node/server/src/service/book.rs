@@ -116,7 +116,12 @@ impl Service {
         let txn = {
             let (opened, view) = (self.seal.opened()?, self.ledger.view());
             let places: Vec<_> = closed.iter().map(|page| page.place(&opened.keyring)).collect();
-            decide::audit_head(&opened.desk(&view), &head, &places, &mut entropy::chance(&*self.world.entropy))
+            decide::audit_head(
+                &opened.desk(&view, self.world.clock.now()),
+                &head,
+                &places,
+                &mut entropy::chance(&*self.world.entropy),
+            )
         };
         let done = self.bookkeeping(txn).await;
         if !matches!(done, Ok(true)) {
@@ -133,7 +138,7 @@ impl Service {
         loop {
             let left = {
                 let (opened, view) = (self.seal.opened()?, self.ledger.view());
-                decide::pages_travelled(&opened.desk(&view), after, PAGES_AT_ONCE)?
+                decide::pages_travelled(&opened.desk(&view, self.world.clock.now()), after, PAGES_AT_ONCE)?
             };
             for (place, page) in &left {
                 let page = Page::from_bytes(page).map_err(|_| Cause("a page that travelled cannot be read"))?;

@@ -90,7 +90,7 @@ impl Service {
         request: RequestStamp,
         decide: impl Fn(&Desk<'_>, Permit<A>, Stamp, &mut Chance) -> Result<Decision<T>, Failure>,
     ) -> Result<Decision<T>, Failure> {
-        let desk = reading.opened()?.desk(&reading.view);
+        let desk = reading.opened()?.desk(&reading.view, self.world.clock.now());
         let intent = visit.intent();
         let stamp = Stamp { request, page: Some(intent.to_bytes()) };
         let decision = decide(&desk, permit, stamp, &mut entropy::chance(&*self.world.entropy))?;
@@ -130,7 +130,7 @@ fn replayed<A: Action, T: Replay>(
     request: &RequestStamp,
 ) -> Result<Option<(T, Version)>, Failure> {
     let Some((id, hash)) = request else { return Ok(None) };
-    let desk = reading.opened()?.desk(&reading.view);
+    let desk = reading.opened()?.desk(&reading.view, reading.view.revision().cluster_time);
     let Some(Replayed { outcome, version }) = decide::replay(&desk, permit, id, hash)? else { return Ok(None) };
     let outcome = T::replay(&outcome).ok_or(Cause("a kept answer cannot be read"))?;
     Ok(Some((outcome, version)))

@@ -113,7 +113,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(read).await?;
         let permit = self.permit::<GetKey>(visit.caller()?, name, &reading)?;
-        let key = decide::read_key(&reading.opened()?.desk(&reading.view), permit.key())?;
+        let key = decide::read_key(&reading.opened()?.desk(&reading.view, self.world.clock.now()), permit.key())?;
         Ok((key.ok_or(Refused::NotFound)?, reading.sequence()))
     }
 
@@ -122,7 +122,12 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(ask.read).await?;
         let permit = self.permit::<ListKeys>(visit.caller()?, ask.tenant, &reading)?;
-        let list = decide::list_keys(&reading.opened()?.desk(&reading.view), &permit, ask.after, ask.limit)?;
+        let list = decide::list_keys(
+            &reading.opened()?.desk(&reading.view, self.world.clock.now()),
+            &permit,
+            ask.after,
+            ask.limit,
+        )?;
         Ok(KeyPage { keys: list.keys, next: list.next, sequence: reading.sequence() })
     }
 }
