@@ -15,7 +15,7 @@ const GUARDIAN: &str = r#"
 read -r word
 [ "$word" = keep ] && exit 0
 for pid in "$1"/pids/*; do [ -e "$pid" ] && kill -9 "${pid##*/}" 2>/dev/null; done
-for point in "$1"/mounts/*; do [ -e "$point" ] && umount "$point" 2>/dev/null; done
+for point in "$1"/mounts/*; do [ -e "$point" ] && umount -l "$point" 2>/dev/null; done
 rm -rf "$1"
 "#;
 

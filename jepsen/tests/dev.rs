@@ -15,16 +15,29 @@ fn dev(folder: &Folder, data: &std::path::Path) -> Process {
     Process::start(folder, "dev", &mut command).unwrap()
 }
 
-/// The tool with every `export NAME=VALUE` that the banner says, as soon as a status call says that the node is open.
-fn tool_from_the_banner(folder: &Folder, process: &mut Process) -> (Tool, String) {
+/// What the banner says: the tool as the administrator, and as a program.
+struct Banner {
+    said: String,
+    administrator: Tool,
+    program: Tool,
+}
+
+/// The tool with every `export NAME=VALUE` of a part of the banner.
+fn tool(folder: &Folder, part: &str) -> Tool {
+    let exports = part.lines().filter_map(|l| l.trim().strip_prefix("export ")?.split_once('='));
+    exports.fold(Tool::at_home(folder.path()), |tool, (name, value)| tool.with(name, value.trim_matches(['"', '\''])))
+}
+
+/// Reads the banner, as soon as a status call with what it says finds the node open.
+fn banner(folder: &Folder, process: &mut Process) -> Banner {
     let started = Instant::now();
     loop {
         let said = std::fs::read_to_string(process.log()).unwrap();
-        let exports = said.lines().filter_map(|l| l.trim().strip_prefix("export ")?.split_once('='));
-        let home = Tool::at_home(folder.path());
-        let tool = exports.fold(home, |tool, (name, value)| tool.with(name, value.trim_matches(['"', '\''])));
-        if tool.exports().count() >= 4 && tool.run(&["operator", "status"]).unwrap().code == 0 {
-            return (tool, said);
+        if let Some((first, second)) = said.split_once("As a program") {
+            let (administrator, program) = (tool(folder, first), tool(folder, second));
+            if program.exports().count() == 4 && program.run(&["operator", "status"]).unwrap().code == 0 {
+                return Banner { administrator, program, said };
+            }
         }
         assert!(process.ended().unwrap().is_none(), "it ended: {said}");
         assert!(started.elapsed() < READY_WITHIN, "not open in time: {said}");
@@ -37,18 +50,19 @@ fn dev_works_as_its_banner_says() {
     let folder = Folder::new("dev").unwrap();
     let data = folder.join("data");
     let mut process = dev(&folder, &data);
-    let (tool, said) = tool_from_the_banner(&folder, &mut process);
-    assert!(said.to_lowercase().contains("development"), "the banner does not say what this is: {said}");
-    tool.must(&["key", "create", "first"]).unwrap();
-    let sealed = tool.run_with(&["encrypt", "--key", "first"], b"in confidence").unwrap();
+    let Banner { said, administrator, program } = banner(&folder, &mut process);
+    assert!(said.contains("DEVELOPMENT"), "the banner does not say what this is: {said}");
+    administrator.must(&["key", "create", "first"]).unwrap();
+    let sealed = program.run_with(&["encrypt", "--key", "first"], b"in confidence").unwrap();
     assert_eq!((sealed.code, sealed.stdout.len()), (0, 13 + 128), "{}", sealed.stderr);
-    let opened = tool.run_with(&["decrypt", "--key", "first"], &sealed.stdout).unwrap();
+    let opened = program.run_with(&["decrypt", "--key", "first"], &sealed.stdout).unwrap();
     assert_eq!((opened.code, &opened.stdout[..]), (0, &b"in confidence"[..]), "{}", opened.stderr);
 
     assert!(process.stop(Duration::from_secs(20)).unwrap().success());
+    std::fs::remove_file(process.log()).unwrap();
     let mut again = dev(&folder, &data);
-    let (tool, _) = tool_from_the_banner(&folder, &mut again);
-    let opened = tool.run_with(&["decrypt", "--key", "first"], &sealed.stdout).unwrap();
+    let Banner { program, .. } = banner(&folder, &mut again);
+    let opened = program.run_with(&["decrypt", "--key", "first"], &sealed.stdout).unwrap();
     assert_eq!(&opened.stdout[..], b"in confidence", "what was encrypted before a restart: {}", opened.stderr);
     again.kill().unwrap();
 }
@@ -70,6 +84,6 @@ fn refuses_a_data_folder_that_is_not_its_own() {
 
     std::fs::remove_file(data.join("letter.txt")).unwrap();
     let mut valid = dev(&folder, &data);
-    tool_from_the_banner(&folder, &mut valid);
+    banner(&folder, &mut valid);
     valid.kill().unwrap();
 }

@@ -16,12 +16,14 @@ use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tempfile::TempDir;
 
 const WITHIN: Duration = Duration::from_secs(20);
 const LONGEST_GAP_MS: f64 = 15_000.0;
 
-/// What the demo left running. Dropped, it is ended, and its folder removed.
+/// What the demo left running. Dropped, it is ended, and removed with everything else that the demo made.
 struct Left {
+    home: TempDir,
     folder: PathBuf,
     addresses: BTreeMap<u64, SocketAddrV4>,
     processes: BTreeMap<u64, u32>,
@@ -29,10 +31,9 @@ struct Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        for pid in self.processes.values().filter(|pid| is_ours(**pid, &self.folder)) {
-            kill(*pid, Signal::KILL).ok();
+        for pid in processes(self.home.path()).into_values() {
+            kill(pid, Signal::KILL).ok();
         }
-        std::fs::remove_dir_all(&self.folder).ok();
     }
 }
 
@@ -101,18 +102,21 @@ fn address(folder: &Path, node: u64) -> SocketAddrV4 {
     line.trim_matches('"').parse().unwrap()
 }
 
+/// Runs it in a folder of ours, so that whatever it leaves can be found, even when it fails.
 fn run_the_demo() -> (Report, Left) {
-    let target = tempfile::tempdir().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let mut left = Left { home, folder: PathBuf::new(), addresses: BTreeMap::new(), processes: BTreeMap::new() };
     let mut demo = Command::new(binary("claviger-demo").unwrap());
-    let out = demo.env("KEEP", "1").env("CARGO_TARGET_DIR", target.path()).output().unwrap();
+    let home = left.home.path();
+    let out = demo.env("KEEP", "1").env("CARGO_TARGET_DIR", home).env("TMPDIR", home).output().unwrap();
     let told = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "the demo failed: {told}\n{}", String::from_utf8_lossy(&out.stderr));
-    let written = std::fs::read(target.path().join("demo.json")).unwrap();
+    let written = std::fs::read(home.join("demo.json")).unwrap();
     let report: Report = serde_json::from_slice(&written).unwrap();
-    let folder = report.folder.clone();
-    let found = processes(&folder);
-    let addresses = found.keys().map(|node| (*node, address(&folder, *node))).collect();
-    (report, Left { folder, addresses, processes: found })
+    left.folder = report.folder.clone();
+    left.processes = processes(&left.folder);
+    left.addresses = left.processes.keys().map(|node| (*node, address(&left.folder, *node))).collect();
+    (report, left)
 }
 
 /// One line of a journal, read without the harness's own words for it.

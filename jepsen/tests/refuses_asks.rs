@@ -288,7 +288,8 @@ fn refuses_to_make_a_key_twice_after_passed_deadlines() {
     STAGE.play(async |cluster| {
         let admin = line(cluster, &cluster.administrator).await;
         let request_id: Vec<u8> = (16..32).collect();
-        let ask = || CreateKeyRequest { name: LATE.into(), request_id: request_id.clone().into(), ..Default::default() };
+        let ask =
+            || CreateKeyRequest { name: LATE.into(), request_id: request_id.clone().into(), ..Default::default() };
         for micros in 0..20 {
             let late = admin.keys().create_key(within(ask(), Duration::from_micros(50 * micros + 1))).await;
             if let Some((code, _)) = refusal(late) {

@@ -6,10 +6,14 @@ use claviger_jepsen::cluster::Cluster;
 use claviger_jepsen::demo::all_keys;
 use claviger_jepsen::disk::{BadDisk, Fault, SmallDisk};
 use claviger_jepsen::load;
+use claviger_jepsen::pki::uri;
+use claviger_jepsen::process::LOOK_EVERY;
 use claviger_jepsen::stage::{State, WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
-use claviger_proto::v1::SealState;
+use claviger_jepsen::wire::refusal;
+use claviger_proto::v1::{EncryptRequest, InitializeRequest, SealState};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tonic::Code;
 
 const SHIM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/shim.c");
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
@@ -104,12 +108,13 @@ fn refuses_to_go_on_when_writes_find_no_space() {
     });
 }
 
-/// The same with a real file system that fills up. Where it may not be mounted, the test above has said what there is to say.
+/// The same with a real file system that fills up. What RocksDB had reserved may last for a while, the audit book has
+/// reserved nothing: the node refuses, or ends. Where nothing may be mounted, the test above has said what there is to say.
 #[test]
-fn refuses_to_go_on_when_the_file_system_is_full() {
+fn refuses_requests_when_the_file_system_is_full() {
     alone(async {
         let mut disk = None;
-        let cluster = opened("full", |cluster| {
+        let mut cluster = opened("full", |cluster| {
             disk = SmallDisk::mount(&cluster.folder, 256).unwrap();
             if let Some(disk) = &disk {
                 let third = cluster.nodes.last_mut().unwrap();
@@ -119,9 +124,38 @@ fn refuses_to_go_on_when_the_file_system_is_full() {
         })
         .await;
         let Some(disk) = disk else { return };
-        let words = ["No space left on device", "os error 28"];
-        third_disk_fails(cluster, &words, || disk.fill().unwrap(), || disk.free().unwrap()).await;
+        let before = encrypt(&cluster, 3, WITNESS, b"before").await.unwrap();
+        disk.fill().unwrap();
+        refuses_soon(&mut cluster).await;
+        let client = load::client(&cluster, &cluster.administrator).unwrap();
+        let mut more = 0..5;
+        let made = create_until(&client, "full", || more.next().is_none()).await;
+        holds(&cluster, &made).await;
+
+        cluster.node_mut(3).unwrap().kill().unwrap();
+        disk.free().unwrap();
+        assert_eq!(cluster.restart(3).await.unwrap(), SealState::Sealed);
+        cluster.open().await.unwrap();
+        holds(&cluster, &made).await;
+        assert_eq!(decrypt_as(&cluster, 3, &cluster.service, WITNESS, &before).await.unwrap(), b"before");
+        valid_calls(&cluster).await.unwrap();
     });
+}
+
+/// The third node answers with the reason, or has ended and named it.
+async fn refuses_soon(cluster: &mut Cluster) {
+    let started = Instant::now();
+    while !cluster.node_mut(3).unwrap().has_ended().unwrap() {
+        assert!(started.elapsed() < ENDS_WITHIN, "a node with a full disk goes on");
+        let Ok(line) = cluster.line(3, &cluster.service).await else { continue };
+        let ask = EncryptRequest { name: WITNESS.into(), ..Default::default() };
+        match refusal(line.crypto().encrypt(ask).await) {
+            Some((Code::Unavailable, reason)) if reason == "book_full" => return,
+            None | Some(_) => {}
+        }
+    }
+    let log = cluster.node(3).unwrap().log().unwrap();
+    assert!(log.contains("No space left on device") || log.contains("os error 28"), "the cause is not named: {log}");
 }
 
 #[test]
@@ -161,8 +195,14 @@ async fn stays_outside(cluster: &mut Cluster) {
             line.seal().get_seal_status(claviger_proto::v1::GetSealStatusRequest {}).await.unwrap().into_inner();
         assert_eq!(status.state(), SealState::Uninitialized, "a wiped disk took part");
     }
-    let logs: String = cluster.nodes.iter().map(|n| n.log().unwrap()).collect();
-    assert!(logs.contains("disk"), "nobody says that it is about the disk: {logs}");
+    let admin = cluster.line(3, &cluster.administrator).await.unwrap();
+    let ask = InitializeRequest { threshold: 2, administrators: vec![uri("operator", "root")], ..Default::default() };
+    assert!(admin.seal().initialize(ask).await.is_err(), "a wiped node founded something");
+    let (started, named) = (Instant::now(), ["disk", "no genesis"]);
+    while !cluster.nodes.iter().any(|n| named.iter().any(|word| n.log().unwrap().contains(word))) {
+        assert!(started.elapsed() < ENDS_WITHIN, "nobody says what is wrong with node 3");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 #[test]
@@ -176,13 +216,13 @@ fn refuses_a_data_folder_of_another_cluster_or_node() {
 
         let own = node.settings.clone();
         node.settings.cluster = "other".into();
-        ends_by_name(&mut cluster, "cluster").await;
+        ends_by_name(&mut cluster, "cluster demo").await;
         cluster.node_mut(3).unwrap().settings = own.clone();
 
         let second = cluster.node(2).unwrap().settings.data.clone();
         cluster.node_mut(2).unwrap().kill().unwrap();
         cluster.node_mut(3).unwrap().settings.data = second;
-        ends_by_name(&mut cluster, "node").await;
+        ends_by_name(&mut cluster, "node 2").await;
         cluster.node_mut(3).unwrap().settings = own;
         cluster.node(3).unwrap().write_config().unwrap();
 
@@ -205,5 +245,5 @@ async fn ends_by_name(cluster: &mut Cluster, word: &str) {
     let (code, log) = node.wait_end(ENDS_WITHIN).unwrap();
     assert_ne!(code, 0);
     let said = &log[said_before..];
-    assert!(said.contains(word) && said.contains("another"), "the refusal does not name the {word}: {said}");
+    assert!(said.contains(&format!("belongs to {word}")), "the refusal does not say {word:?}: {said}");
 }

@@ -35,6 +35,7 @@ const MARKER_TEXT: &str =
 const DOMAIN: &str = "dev.claviger";
 const TENANT: &str = "default";
 const ME: &str = "spiffe://dev.claviger/claviger/operator/me";
+const APP: &str = "spiffe://dev.claviger/claviger/service/app";
 const NODE: &str = "spiffe://dev.claviger/claviger/node/1";
 
 type Oops = Box<dyn Error>;
@@ -63,28 +64,29 @@ impl Home {
         Ok(Home { config: config(&folder, listen)?, folder })
     }
 
-    /// One administrator, who may also use every key of the tenant `default`.
+    /// One administrator, who makes keys, and one program, which may use every key of the tenant `default`: nobody is
+    /// both, not even here.
     pub fn founding(&self) -> FoundAsk {
-        let me = me();
         let tenant = TENANT.parse().expect("a constant name");
         let all = KeyGrant { tenant, key: None, encrypt: true, decrypt: true };
-        let grants = vec![GrantRecord { identity: me.clone(), grants: vec![all] }];
-        FoundAsk { threshold: 0, custodians: Vec::new(), administrators: vec![me], grants }
+        let grants = vec![GrantRecord { identity: identity(APP), grants: vec![all] }];
+        FoundAsk { threshold: 0, custodians: Vec::new(), administrators: vec![identity(ME)], grants }
     }
 
     /// Whether a refused founding means that this node was founded before.
     pub fn founded_before(failure: Failure) -> Result<(), Oops> {
         match failure {
             Failure::Refused(Refused::AlreadyFounded) => Ok(()),
-            other => Err(format!("the development node cannot be founded: {other}").into()),
+            other => Err(format!("the development node cannot be founded: {other}; start with a new folder").into()),
         }
     }
 
-    /// Says loudly what this is, and how to try it. The same lines for the shell stand in `env` in the folder.
+    /// Says loudly what this is, and how to try it. The same lines for the shell stand in `env` and `env-app` in the
+    /// folder.
     pub fn tell(&self, clients: SocketAddr, metrics: SocketAddr) -> Result<(), Oops> {
-        let env = self.env(clients)?;
-        let file = self.folder.join("env");
-        fs::write(&file, &env)?;
+        let (me, app) = (self.env(clients, "me")?, self.env(clients, "app")?);
+        fs::write(self.folder.join("env"), &me)?;
+        fs::write(self.folder.join("env-app"), &app)?;
         let banner = format!(
             "\n\
              ==============================================================================\n\
@@ -92,19 +94,22 @@ impl Home {
              ==  the whole cluster, and it opens itself. KEEP NOTHING OF WORTH IN IT.    ==\n\
              ==============================================================================\n\n\
              folder   {}\ncallers  {clients}\nmetrics  http://{metrics}/metrics\n\n\
-             To try it, in another shell (or: . {}):\n\n{env}\n\
-             \x20   claviger key create first\n\
+             To try it, in another shell. As its administrator, who makes keys (or: . {}):\n\n{me}\n\
+             \x20   claviger key create first\n\n\
+             As a program, which may use the keys of the tenant `{TENANT}` (or: . {}):\n\n{app}\n\
              \x20   echo hello | claviger encrypt --key first | claviger decrypt --key first\n\n\
              Ctrl-C ends it; the folder stays.\n",
             self.folder.display(),
-            quoted(&file)?,
+            quoted(&self.folder.join("env"))?,
+            quoted(&self.folder.join("env-app"))?,
         );
         Ok(io::stdout().write_all(banner.as_bytes())?)
     }
 
-    fn env(&self, clients: SocketAddr) -> Result<String, Oops> {
+    fn env(&self, clients: SocketAddr, who: &str) -> Result<String, Oops> {
         let mut lines = format!("    export CLAVIGER_ADDR={clients}\n");
-        let files = [("CA", "callers-ca.pem"), ("CERT", "me.pem"), ("KEY_FILE", "me.key")];
+        let files =
+            [("CA", "callers-ca.pem".into()), ("CERT", format!("{who}.pem")), ("KEY_FILE", format!("{who}.key"))];
         for (name, file) in files {
             writeln!(lines, "    export CLAVIGER_{name}={}", quoted(&self.folder.join("tls").join(file))?)?;
         }
@@ -112,8 +117,8 @@ impl Home {
     }
 }
 
-fn me() -> Identity {
-    ME.parse().expect("a constant identity")
+fn identity(uri: &str) -> Identity {
+    uri.parse().expect("a constant identity")
 }
 
 /// A path as a word of the shell.
@@ -150,7 +155,10 @@ fn furnish(folder: &Path) -> Result<(), Oops> {
     let (callers, peers) = (Authority::new("callers")?, Authority::new("peers")?);
     private(&tls.join("callers-ca.pem"), &callers.pem)?;
     private(&tls.join("peers-ca.pem"), &peers.pem)?;
-    for (authority, uri, name) in [(&callers, NODE, "server"), (&peers, NODE, "peer"), (&callers, ME, "me")] {
+    let callers_of = |uri, name| (&callers, uri, name);
+    for (authority, uri, name) in
+        [callers_of(NODE, "server"), (&peers, NODE, "peer"), callers_of(ME, "me"), callers_of(APP, "app")]
+    {
         let (cert, key) = authority.issue(uri)?;
         private(&tls.join(format!("{name}.pem")), &cert)?;
         private(&tls.join(format!("{name}.key")), &key)?;
@@ -213,7 +221,7 @@ fn config(folder: &Path, listen: SocketAddr) -> Result<Config, Oops> {
         tls_peers: files("peers-ca.pem", "peer.pem", "peer.key"),
         // Never dialled: it is the only node.
         peers: BTreeMap::from([(NodeId(1), any.to_string())]),
-        administrators: vec![me()],
+        administrators: vec![identity(ME)],
         unseal: Unseal::Static(folder.join("slot.key")),
         raft: Raft::default(),
         strict_audit: false,
@@ -241,7 +249,7 @@ mod tests {
         let again = Home::take(&folder, LISTEN).unwrap();
         assert_eq!(Credentials::load(&again.config, MachineClock.now()).unwrap().identity, first.identity);
         assert_eq!(crate::tls::static_slot(slot).unwrap().expose(), key.expose());
-        assert!(again.env(LISTEN).unwrap().contains("export CLAVIGER_KEY_FILE='/"));
+        assert!(again.env(LISTEN, "me").unwrap().contains("export CLAVIGER_KEY_FILE='/"));
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl Ear {
         }
         let signed = SignedBatch::from_bytes(&request.batch).map_err(|_| Turned::Unreadable)?;
         if !self.peers.admits(&signed) {
-            return Err(Turned::OtherCluster);
+            return Err(Turned::Unsigned);
         }
         let limit = Duration::from_millis(PROPOSAL_MS_MAX);
         let (verdict, leader) = match write_local(&self.raft, request.batch, limit).await {
@@ -157,7 +157,6 @@ fn unreadable(_: Unreadable) -> Turned {
     Turned::Unreadable
 }
 
-/// Raft has stopped here. The peer sees what it would see of a node that is gone.
 fn stopped<E>(_: E) -> Turned {
-    Turned::NotFounded
+    Turned::Stopped
 }

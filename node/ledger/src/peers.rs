@@ -30,6 +30,8 @@ pub(crate) enum Turned {
     OtherKey,
     OtherDisk,
     StrangeMembership,
+    Unsigned,
+    Stopped,
 }
 
 impl fmt::Display for Turned {
@@ -45,6 +47,8 @@ impl fmt::Display for Turned {
             Turned::OtherKey => "the certificate's key is not the one in the roster",
             Turned::OtherDisk => "the sender's disk is not the one in the roster",
             Turned::StrangeMembership => "a membership names nodes that are not in the roster",
+            Turned::Unsigned => "the batch is not signed by this cluster",
+            Turned::Stopped => "this node has stopped",
         })
     }
 }

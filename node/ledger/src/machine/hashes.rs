@@ -11,7 +11,7 @@ use claviger_core::txn::{Checkpoint, Outcome};
 /// One member of the state.
 pub(super) enum Element<'a> {
     Record { key: &'a RecordKey, version: Version, digest: &'a Digest },
-    Tombstone { key: &'a RecordKey, version: Version },
+    Tombstone { key: &'a RecordKey, version: Version, turn: u64 },
     Collection { collection: &'a Collection, version: Version },
     Outcome { turn: u64, id: &'a TxnId, outcome: &'a Outcome },
 }
@@ -27,8 +27,8 @@ impl Element<'_> {
             Element::Record { key, version, digest } => {
                 w.u8(1).raw(&key.to_array()).u64(*version).raw(&digest.0);
             }
-            Element::Tombstone { key, version } => {
-                w.u8(2).raw(&key.to_array()).u64(*version);
+            Element::Tombstone { key, version, turn } => {
+                w.u8(2).raw(&key.to_array()).u64(*version).u64(*turn);
             }
             Element::Collection { collection, version } => {
                 w.u8(3).raw(&collection.prefix()).u64(*version);

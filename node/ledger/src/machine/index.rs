@@ -10,8 +10,17 @@ use std::collections::BTreeMap;
 pub(crate) struct Slot {
     /// The transaction that wrote or deleted it.
     pub version: Version,
-    /// SHA-256 of the value; none for a tombstone.
-    pub live: Option<Digest>,
+    /// A record or a tombstone.
+    pub stands: Stands,
+}
+
+/// A record or a tombstone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// A record whose value has this SHA-256.
+    Record(Digest),
+    /// A tombstone, left at this turn.
+    Tombstone(u64),
 }
 
 /// All slots. Written by the machine alone, a little ahead of what readers are shown: a reader at an older sequence

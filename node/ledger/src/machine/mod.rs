@@ -27,7 +27,7 @@ use claviger_core::txn::{
 };
 use claviger_world::disk;
 use hashes::{Element, Hashes};
-use index::Slot;
+use index::{Slot, Stands};
 use outcomes::Outcomes;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -324,7 +324,7 @@ impl Run<'_> {
     fn put(&mut self, put: &Put, version: Version) {
         let machine = &mut *self.machine;
         let digest = crypto::sha256(&[&put.value]);
-        let old = machine.index.set(put.key, Slot { version, live: Some(digest) });
+        let old = machine.index.set(put.key, Slot { version, stands: Stands::Record(digest) });
         if !machine.lose(self.writes, &put.key, old) {
             machine.count_member(self.writes, put.key.collection(), version);
         }
@@ -336,11 +336,11 @@ impl Run<'_> {
     fn delete(&mut self, key: RecordKey, version: Version) {
         let machine = &mut *self.machine;
         let turn = machine.place.turn;
-        let old = machine.index.set(key, Slot { version, live: None });
+        let old = machine.index.set(key, Slot { version, stands: Stands::Tombstone(turn) });
         if machine.lose(self.writes, &key, old) {
             machine.count_member(self.writes, key.collection(), version);
         }
-        machine.hashes.add(Element::Tombstone { key: &key, version });
+        machine.hashes.add(Element::Tombstone { key: &key, version, turn });
         machine.tombstones.push_back((turn, key, version));
         stored::put_tombstone(self.writes, &key, version, turn);
         self.applied.changed.push(key);
@@ -364,8 +364,8 @@ impl Run<'_> {
             stored::delete_outcome(self.writes, turn, &id);
         }
         while machine.tombstones.front().is_some_and(|(turn, ..)| *turn < horizon) {
-            let Some((_, key, version)) = machine.tombstones.pop_front() else { return };
-            machine.bury(self.writes, &key, version);
+            let Some((turn, key, version)) = machine.tombstones.pop_front() else { return };
+            machine.bury(self.writes, &key, version, turn);
         }
     }
 }
@@ -378,13 +378,13 @@ impl Machine {
     /// Takes what stood at a key out of hashes and storage. Whether that was a live record.
     fn lose(&mut self, writes: &mut disk::Batch, key: &RecordKey, old: Option<Slot>) -> bool {
         match old {
-            Some(Slot { version, live: Some(digest) }) => {
+            Some(Slot { version, stands: Stands::Record(digest) }) => {
                 self.hashes.remove(Element::Record { key, version, digest: &digest });
                 stored::delete_record(writes, key);
                 true
             }
-            Some(Slot { version, live: None }) => {
-                self.hashes.remove(Element::Tombstone { key, version });
+            Some(Slot { version, stands: Stands::Tombstone(turn) }) => {
+                self.hashes.remove(Element::Tombstone { key, version, turn });
                 stored::delete_tombstone(writes, key);
                 false
             }
@@ -402,12 +402,12 @@ impl Machine {
     }
 
     /// Ends a tombstone, unless a record or a later tombstone stands in its place.
-    fn bury(&mut self, writes: &mut disk::Batch, key: &RecordKey, version: Version) {
-        if self.index.slot(key) != Some(Slot { version, live: None }) {
+    fn bury(&mut self, writes: &mut disk::Batch, key: &RecordKey, version: Version, turn: u64) {
+        if self.index.slot(key) != Some(Slot { version, stands: Stands::Tombstone(turn) }) {
             return;
         }
         self.index.remove(key);
-        self.hashes.remove(Element::Tombstone { key, version });
+        self.hashes.remove(Element::Tombstone { key, version, turn });
         stored::delete_tombstone(writes, key);
     }
 }

@@ -1,7 +1,7 @@
 //! How the state lies on disk and in a snapshot, and how it is read back, hashed anew and compared.
 
 use super::hashes::{Element, Hashes};
-use super::index::{Index, Slot};
+use super::index::{Index, Slot, Stands};
 use super::outcomes::Outcomes;
 use super::{Chain, Machine, Place, Soundness};
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
@@ -113,7 +113,7 @@ impl Loading {
         let (version, value) = split_record(&stored)?;
         let digest = crypto::sha256(&[value]);
         self.hashes.add(Element::Record { key: &key, version, digest: &digest });
-        self.index.set(key, Slot { version, live: Some(digest) });
+        self.index.set(key, Slot { version, stands: Stands::Record(digest) });
         match key.table {
             Table::Genesis => self.genesis = Some(Founding::from_bytes(value)?),
             Table::Header => self.links.push(HeaderLink::from_bytes(value)?),
@@ -149,9 +149,9 @@ impl Loading {
     }
 
     fn tombstone(&mut self, key: RecordKey, version: Version, turn: u64) -> Result<(), LoadFailed> {
-        self.hashes.add(Element::Tombstone { key: &key, version });
+        self.hashes.add(Element::Tombstone { key: &key, version, turn });
         self.tombstones.push((turn, key, version));
-        match self.index.set(key, Slot { version, live: None }) {
+        match self.index.set(key, Slot { version, stands: Stands::Tombstone(turn) }) {
             None => Ok(()),
             Some(_) => Err(LoadFailed::Damaged("a record stands where a tombstone does")),
         }

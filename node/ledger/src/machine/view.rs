@@ -1,6 +1,6 @@
 //! One revision of the records, for readers: pinned on disk, with the index in memory to spare most of the reading.
 
-use super::index::Slot;
+use super::index::{Slot, Stands};
 use super::stored::{collection_key, split_record, tombstone_key};
 use super::{Chain, Index, Place};
 use crate::{Fatal, Halt, Revision};
@@ -90,7 +90,7 @@ impl LedgerView {
 
 impl View for LedgerView {
     fn record(&self, key: &RecordKey) -> Option<Record> {
-        if self.slot(key).is_some_and(|slot| slot.live.is_none()) {
+        if self.slot(key).is_some_and(|slot| matches!(slot.stands, Stands::Tombstone(_))) {
             return None;
         }
         self.read(Space::Records, &key.to_array()).map(|stored| self.parse(&stored))

@@ -154,6 +154,16 @@ impl Seal {
         *held = Held { opened: Some(opened), wiped: Some(wiped) };
         drop(held);
         self.open.replace(true);
+        self.unless_sealed_meanwhile()
+    }
+
+    /// A seal-all that was applied while the node opened found nothing to shut: so it is looked for again.
+    fn unless_sealed_meanwhile(&self) -> Result<(), Failure> {
+        let epoch = self.ledger.view().head().map_or(0, |link| link.header.seal_epoch);
+        if self.older_than(epoch) {
+            drop(self.shut());
+            return Err(Failure::Unavailable(Why::Sealed));
+        }
         Ok(())
     }
 
