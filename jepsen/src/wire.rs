@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Request, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -56,7 +57,9 @@ impl Line {
         /// Roles and denials.
         roles: RolesClient,
         /// The audit book.
-        audit: AuditClient
+        audit: AuditClient,
+        /// What serves (`grpc.health.v1`).
+        health: HealthClient
     );
 }
 

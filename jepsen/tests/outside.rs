@@ -13,6 +13,7 @@ use claviger_proto::v1::{CreateKeyRequest, GetClusterStatusRequest, GetClusterSt
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -151,6 +152,27 @@ fn the_demo_holds_when_seen_from_outside() {
         assert!(!folder.exists());
         assert!(processes(&folder).is_empty(), "something of {pids:?} still runs");
     });
+}
+
+/// A demo whose nodes do not work ends with a non-zero status, says at which step, and leaves nothing behind.
+#[test]
+fn the_demo_says_where_it_failed() {
+    let home = tempfile::tempdir().unwrap();
+    let beside = |name: &str| home.path().join(name);
+    for name in ["claviger-demo", "claviger"] {
+        std::fs::copy(binary(name).unwrap(), beside(name)).unwrap();
+    }
+    std::fs::write(beside("clavigerd"), "#!/bin/sh\nexit 1\n").unwrap();
+    std::fs::set_permissions(beside("clavigerd"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::create_dir(beside("tmp")).unwrap();
+    let mut demo = Command::new(beside("claviger-demo"));
+    let out =
+        demo.env("CARGO_TARGET_DIR", home.path()).env("TMPDIR", beside("tmp")).env_remove("KEEP").output().unwrap();
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{told}");
+    assert!(told.contains("FAILED at step 1"), "{told}");
+    assert!(!beside("demo.json").exists(), "a story that failed has no report");
+    assert_eq!(std::fs::read_dir(beside("tmp")).unwrap().count(), 0, "something is left");
 }
 
 async fn the_report_agrees_with_what_is_there(report: &Report, left: &Left) {

@@ -236,6 +236,57 @@ fn refuses_a_data_folder_of_another_cluster_or_node() {
     });
 }
 
+/// Two clusters of the same name are still two: what tells them apart is their lineage.
+#[test]
+fn refuses_a_data_folder_of_a_cluster_with_the_same_name() {
+    alone(async {
+        let other = opened("namesake", |_| {}).await;
+        let foreign = other.node(3).unwrap().settings.data.clone();
+        let mut cluster = opened("same-name", |_| {}).await;
+        let (before, ours) = (State::read(&cluster).await.unwrap(), cluster.status().await.unwrap().lineage);
+        let own = cluster.node(3).unwrap().settings.data.clone();
+        cluster.node_mut(3).unwrap().kill().unwrap();
+        drop_all_but_data(other, &foreign, &own.with_extension("foreign"));
+
+        cluster.node_mut(3).unwrap().settings.data = own.with_extension("foreign");
+        cluster.node(3).unwrap().write_config().unwrap();
+        takes_no_part(&mut cluster, &ours).await;
+
+        cluster.node_mut(3).unwrap().settings.data = own;
+        cluster.node(3).unwrap().write_config().unwrap();
+        assert_eq!(cluster.restart(3).await.unwrap(), SealState::Sealed);
+        cluster.open().await.unwrap();
+        assert_eq!(before, State::read(&cluster).await.unwrap());
+        valid_calls(&cluster).await.unwrap();
+    });
+}
+
+/// Ends a cluster and keeps one of its data folders.
+fn drop_all_but_data(mut cluster: Cluster, data: &Path, keep: &Path) {
+    for node in &mut cluster.nodes {
+        node.kill().unwrap();
+    }
+    std::fs::rename(data, keep).unwrap();
+}
+
+/// The third node, with a foreign folder, ends, or stays of another lineage, never joined by ours.
+async fn takes_no_part(cluster: &mut Cluster, ours: &[u8]) {
+    let (folder, node) = (&cluster.folder, &mut cluster.nodes[2]);
+    node.start(folder).unwrap();
+    let Ok(status) = node.ready(&cluster.callers, &cluster.operator).await else {
+        assert!(node.has_ended().unwrap());
+        return;
+    };
+    assert_ne!(&status.lineage[..], ours, "a foreign folder became ours");
+    assert_eq!(status.state(), SealState::Sealed);
+    let client = load::client(cluster, &cluster.administrator).unwrap();
+    client.get_key(WITNESS).await.expect("two nodes are a majority");
+    let share = cluster.share(&cluster.custodians[0]);
+    let offered = cluster.custodians[0].offer(cluster.nodes[2].address(), &share).unwrap();
+    assert_eq!(offered.code, 1, "a custodian's tool gave a share to a foreign cluster: {}", offered.stderr);
+    cluster.node_mut(3).unwrap().kill().unwrap();
+}
+
 async fn ends_by_name(cluster: &mut Cluster, word: &str) {
     let folder = &cluster.folder;
     let node = cluster.nodes.iter_mut().find(|n| n.id() == 3).unwrap();

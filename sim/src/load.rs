@@ -136,7 +136,7 @@ impl Client {
         };
         let mut tally = self.history.tally.lock();
         *(if ended.is_some() { &mut tally.answered } else { &mut tally.unknown }) += 1;
-        self.trace.note(100 + self.number, &format!("k{key} {op:?} {}", ended.is_some()));
+        self.trace.note(100 + self.number, &format!("k{key} {op:?} {began}..{ended:?}"));
         self.history.calls.lock().push(Call { key, began, ended, op });
     }
 }

@@ -1,4 +1,4 @@
-//! The smoke: half a minute of a cluster's life under load, with everything that M3 of the plan names going wrong, and
+//! The smoke: half a minute of a cluster's life under load: lost and late frames, partitions, crashes of one, two and all; and
 //! what must be true afterwards.
 
 use crate::cluster::{Cluster, NODES};

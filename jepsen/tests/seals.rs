@@ -1,0 +1,95 @@
+//! Sealing: one node, then all. A sealed node refuses the data plane and says so to whoever asks for its health; the
+//! others go on; a node that was killed and comes back sealed catches up, and three custodians open it.
+
+use claviger_jepsen::cluster::Cluster;
+use claviger_jepsen::stage::{Stage, create, decrypt_as, encrypt, valid_calls};
+use claviger_proto::v1::{NodeStatus, SealAllRequest, SealNodeRequest, SealState};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+
+static STAGE: Stage = Stage::new("seals");
+
+async fn is(cluster: &Cluster, node: u64, state: SealState) -> bool {
+    cluster.status().await.unwrap().nodes.iter().any(|n| n.node == node && n.state() == state)
+}
+
+/// Whether that node refuses to decrypt what was encrypted before, and says that it is sealed.
+async fn refuses(cluster: &Cluster, node: u64, key: &str, sealed: &[u8]) -> bool {
+    match decrypt_as(cluster, node, &cluster.service, key, sealed).await {
+        Ok(_) => false,
+        Err(trouble) => trouble.to_string().contains("sealed"),
+    }
+}
+
+/// What the node says of a service to a load balancer.
+async fn serves(cluster: &Cluster, node: u64, service: &str) -> ServingStatus {
+    let line = cluster.line(node, &cluster.service).await.unwrap();
+    let ask = HealthCheckRequest { service: service.into() };
+    line.health().check(ask).await.unwrap().into_inner().status()
+}
+
+#[test]
+fn one_sealed_node_refuses_and_the_others_go_on() {
+    STAGE.play(async |cluster| {
+        create(cluster, "tenants/default/keys/one-sealed").await.unwrap();
+        let secret = encrypt(cluster, 2, "tenants/default/keys/one-sealed", b"before").await.unwrap();
+        let operator = cluster.line(2, &cluster.operator).await.unwrap();
+        operator.seal().seal_node(SealNodeRequest {}).await.unwrap();
+        assert!(is(cluster, 2, SealState::Sealed).await);
+        assert!(refuses(cluster, 2, "tenants/default/keys/one-sealed", &secret).await);
+        // Health follows the seal a moment later: it is told, not asked.
+        cluster.settled("sealed", |nodes| nodes.iter().any(|n| n.state() == SealState::Sealed)).await.unwrap();
+        assert_eq!(serves(cluster, 2, "claviger.v1.Crypto").await, ServingStatus::NotServing);
+        assert_eq!(serves(cluster, 2, "claviger.v1.Seal").await, ServingStatus::Serving);
+        assert_eq!(serves(cluster, 1, "claviger.v1.Crypto").await, ServingStatus::Serving);
+        for node in [1, 3] {
+            let clear =
+                decrypt_as(cluster, node, &cluster.service, "tenants/default/keys/one-sealed", &secret).await.unwrap();
+            assert_eq!(clear, b"before");
+        }
+        create(cluster, "tenants/default/keys/made-while-one-is-sealed").await.unwrap();
+        cluster.open().await.unwrap();
+        assert!(is(cluster, 2, SealState::Open).await);
+        valid_calls(cluster).await.unwrap();
+    });
+}
+
+#[test]
+fn sealing_all_seals_every_node_whichever_is_asked() {
+    STAGE.play(async |cluster| {
+        create(cluster, "tenants/default/keys/all-sealed").await.unwrap();
+        let secret = encrypt(cluster, 1, "tenants/default/keys/all-sealed", b"before").await.unwrap();
+        let operator = cluster.line(3, &cluster.operator).await.unwrap();
+        operator.seal().seal_all(SealAllRequest {}).await.unwrap();
+        let sealed = |nodes: &[NodeStatus]| nodes.iter().all(|n| n.state() == SealState::Sealed);
+        cluster.settled("sealed", sealed).await.unwrap();
+        for node in [1, 2, 3] {
+            assert!(refuses(cluster, node, "tenants/default/keys/all-sealed", &secret).await, "node {node} answered");
+        }
+        cluster.open().await.unwrap();
+        let clear = decrypt_as(cluster, 2, &cluster.service, "tenants/default/keys/all-sealed", &secret).await.unwrap();
+        assert_eq!(clear, b"before");
+        valid_calls(cluster).await.unwrap();
+    });
+}
+
+#[test]
+fn a_node_that_was_killed_catches_up_sealed_and_is_opened_again() {
+    STAGE.play(async |cluster| {
+        cluster.node_mut(3).unwrap().kill().unwrap();
+        create(cluster, "tenants/default/keys/made-while-one-is-away").await.unwrap();
+        let secret = encrypt(cluster, 1, "tenants/default/keys/made-while-one-is-away", b"away").await.unwrap();
+        assert_eq!(cluster.restart(3).await.unwrap(), SealState::Sealed);
+        let caught_up = |nodes: &[NodeStatus]| {
+            let applied = |n: u64| nodes.iter().find(|s| s.node == n).map(|s| s.applied_index);
+            applied(3).is_some_and(|index| index > 0) && applied(3) >= applied(1)
+        };
+        cluster.settled("caught up", caught_up).await.unwrap();
+        assert!(refuses(cluster, 3, "tenants/default/keys/made-while-one-is-away", &secret).await);
+        cluster.open().await.unwrap();
+        let clear = decrypt_as(cluster, 3, &cluster.service, "tenants/default/keys/made-while-one-is-away", &secret)
+            .await
+            .unwrap();
+        assert_eq!(clear, b"away");
+    });
+}
