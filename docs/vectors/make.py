@@ -469,12 +469,12 @@ def transit(lineage, root):
     """The root key on its way to a peer: the peer's signed one-time key, and R sealed to it."""
     public, identity, nonce = xwing_public(fill(0xAB)), fill(0xAC), fill(0xAF)
     chance = Chance(fill(0xAD))
-    bound = ctx(lineage, u64(2), nonce, u32(1))
+    bound = ctx(lineage, u64(2), u64(5), nonce, u32(1))
     sealed = box(public, "claviger/v1/root-transit", bound, root, chance.fresh(64), chance.fresh(32))
-    said = b"claviger/v1/one-time-key\0" + lineage + u64(2) + nonce + public
+    said = b"claviger/v1/one-time-key\0" + lineage + u64(2) + u64(5) + nonce + public
     signature = ed_sign(identity, said)
     return {
-        "key": fill(0xAB), "identity": identity, "seed": fill(0xAD), "to": 2, "nonce": nonce,
+        "key": fill(0xAB), "identity": identity, "seed": fill(0xAD), "to": 2, "seal_epoch": 5, "nonce": nonce,
         "sealed": u32(1) + sealed, "signature": signature,
     }  # fmt: skip
 

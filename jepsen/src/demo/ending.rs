@@ -78,6 +78,7 @@ fn leave(scene: &Scene) -> Told<()> {
     say(format_args!("  export PATH={}:$PATH", binary.parent().unwrap_or(Path::new(".")).display()));
     say("  claviger operator status");
     let pids: Vec<_> = scene.report.nodes.iter().map(|n| n.pid.to_string()).collect();
-    say(format_args!("To end it: kill {}; rm -r {}", pids.join(" "), scene.cluster.folder.path().display()));
+    say(format_args!("To end it: kill {}", pids.join(" ")));
+    say(format_args!("and, when they have ended: rm -r {}", scene.cluster.folder.path().display()));
     Ok(())
 }

@@ -24,13 +24,7 @@ pub fn seal_share(key: &CeremonyKey, bearer: &Identity, share: &Share, chance: &
 }
 
 /// Opens what [`seal_share`] made for that key, bearer and number, or nothing.
-pub fn open_share(
-    key: &CeremonyKey,
-    secret: &KemSecret,
-    bearer: &Identity,
-    index: u8,
-    sealed: &[u8],
-) -> Option<Share> {
+pub fn open_share(key: &CeremonyKey, secret: &KemSecret, bearer: &Identity, index: u8, sealed: &[u8]) -> Option<Share> {
     let sealed = SealedBox::from_bytes(sealed).ok()?;
     let payload = kem::open(secret, label::SHARE_TRANSIT, &share_ctx(key, bearer, index), &sealed)?;
     Share::from_payload(payload.expose()).ok()
@@ -47,6 +41,8 @@ pub struct OneTimeKey {
     pub lineage: Lineage,
     /// The node that will open it.
     pub to: NodeId,
+    /// The seal epoch that both sides are in: a hand-over that a seal-all overtakes opens nothing.
+    pub seal_epoch: u64,
     /// Drawn by whoever is to hand the root key over: makes the answer fresh.
     pub nonce: [u8; 32],
     /// The one-time public key.
@@ -56,7 +52,8 @@ pub struct OneTimeKey {
 impl OneTimeKey {
     fn signed_bytes(&self) -> Vec<u8> {
         let mut w = Writer::default();
-        w.raw(ONE_TIME_DOMAIN).raw(&self.lineage.0).u64(self.to.0).raw(&self.nonce).raw(&self.public.0);
+        w.raw(ONE_TIME_DOMAIN).raw(&self.lineage.0).u64(self.to.0).u64(self.seal_epoch);
+        w.raw(&self.nonce).raw(&self.public.0);
         w.into_bytes()
     }
 
@@ -71,7 +68,7 @@ impl OneTimeKey {
     }
 
     fn ctx(&self, root: u32) -> Ctx {
-        Ctx::new().fixed(&self.lineage.0).u64(self.to.0).fixed(&self.nonce).u32(root)
+        Ctx::new().fixed(&self.lineage.0).u64(self.to.0).u64(self.seal_epoch).fixed(&self.nonce).u32(root)
     }
 }
 
@@ -105,7 +102,7 @@ mod tests {
     }
 
     fn key(secret: &KemSecret) -> OneTimeKey {
-        OneTimeKey { lineage: Lineage([1; 32]), to: NodeId(2), nonce: [3; 32], public: secret.public() }
+        OneTimeKey { lineage: Lineage([1; 32]), to: NodeId(2), seal_epoch: 5, nonce: [3; 32], public: secret.public() }
     }
 
     #[test]
@@ -127,6 +124,7 @@ mod tests {
             .expect("a good key");
         assert!(open_root(&sealed, &OneTimeKey { to: NodeId(3), ..key(&secret) }, &secret).is_none());
         assert!(open_root(&sealed, &OneTimeKey { nonce: [4; 32], ..key(&secret) }, &secret).is_none());
+        assert!(open_root(&sealed, &OneTimeKey { seal_epoch: 6, ..key(&secret) }, &secret).is_none());
         assert!(open_root(&sealed, &key(&secret), &other).is_none());
         sealed[3] ^= 1;
         assert!(open_root(&sealed, &key(&secret), &secret).is_none());

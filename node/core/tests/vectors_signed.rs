@@ -153,7 +153,8 @@ fn shares_travel_alike() {
 fn the_root_key_travels_alike() {
     let v = vectors("transit");
     let pair = KemSecret::from_seed(secret(&v["key"]));
-    let key = OneTimeKey { lineage: lineage(), to: NodeId(2), nonce: array(&v["nonce"]), public: pair.public() };
+    let (to, nonce) = (NodeId(2), array(&v["nonce"]));
+    let key = OneTimeKey { lineage: lineage(), to, seal_epoch: 5, nonce, public: pair.public() };
     let root = Root::new(1, secret(&vectors("root")["key"]));
     let mut chance = Chance::grow(Fresh::drawn(array(&v["seed"])));
     assert_eq!(transit::seal_root(&root, &key, &mut chance), Some(bytes(&v["sealed"])));

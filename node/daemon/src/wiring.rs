@@ -245,7 +245,7 @@ fn metrics_page(node: Arc<Node>, tls: Arc<LiveTls>, disk: Arc<Rocks>) -> scrape:
         if let Ok(bytes) = disk.free_bytes() {
             free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
-        node.metrics().text()
+        node.metrics_text()
     })
 }
 

@@ -18,7 +18,7 @@ use openraft_rt::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
@@ -39,11 +39,48 @@ struct Waiting {
     ticket: Arc<Ticket>,
 }
 
-/// Whether a transaction may be in somebody's log.
+/// Where a transaction stands between its proposer, who may give up, and the batch that it is in, which may be offered
+/// to a leader. One of them is first: what its proposer was told surely did not happen is never offered afterwards.
 #[derive(Default)]
-struct Ticket {
-    exposed: AtomicBool,
-    abandoned: AtomicBool,
+struct Ticket(AtomicU8);
+
+const WAITING: u8 = 0;
+const OFFERED: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Ticket {
+    /// Whether it may be offered. From here on it may be in somebody's log.
+    fn offer(&self) -> bool {
+        self.turn(WAITING, OFFERED) != Err(ABANDONED)
+    }
+
+    /// The leader has not taken it.
+    fn recall(&self) {
+        // An abandoned one stays so.
+        let _ = self.turn(OFFERED, WAITING);
+    }
+
+    /// Whether it can be given up with certainty.
+    fn abandon(&self) -> bool {
+        self.turn(WAITING, ABANDONED) != Err(OFFERED)
+    }
+
+    fn abandoned(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == ABANDONED
+    }
+
+    fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+    }
+}
+
+/// How offering a batch ended.
+#[derive(PartialEq, Eq)]
+enum Offered {
+    /// Its transactions are in the log, or nobody waits for them any more, or their fate is unknown.
+    Over,
+    /// No leader has it, and none may get it: a transaction in it was given up.
+    Broken,
 }
 
 /// Gathers, signs, sends.
@@ -113,9 +150,10 @@ impl Proposer {
         let unknown = Unknown { id: first.id, turn: first.turn };
         let deadline = runtime::now() + limit;
         let ticket = Arc::new(Ticket::default());
-        let (me, tickets) = (self.clone(), vec![ticket.clone()]);
+        let waiting = Waiting { bytes: bytes.len(), txn: first.clone(), deadline, ticket: ticket.clone() };
+        let me = self.clone();
         self.settled(unknown, deadline, ticket, || {
-            runtime::spawn(async move { me.offer(Bytes::from(bytes), deadline, &tickets).await });
+            runtime::spawn(async move { me.offer(Bytes::from(bytes), &[waiting]).await });
         })
         .await
     }
@@ -135,10 +173,9 @@ impl Proposer {
         if let Ok(told) = runtime::timeout_at(deadline, outcome).await {
             return told.unwrap_or(Err(ProposeFailed::Stopped));
         }
-        ticket.abandoned.store(true, Ordering::SeqCst);
+        let surely_not = ticket.abandon();
         self.stage.waiters.sweep(&unknown.id);
-        let exposed = ticket.exposed.load(Ordering::SeqCst);
-        Err(if exposed { ProposeFailed::Unknown(unknown) } else { ProposeFailed::NoQuorum })
+        Err(if surely_not { ProposeFailed::NoQuorum } else { ProposeFailed::Unknown(unknown) })
     }
 
     fn known(&self, unknown: &Unknown) -> Option<(Outcome, u64)> {
@@ -152,36 +189,44 @@ impl Proposer {
             self.bell.notified().await;
             while !self.queue.lock().is_empty() {
                 let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
-                let Some((bytes, deadline, tickets)) = self.gather() else { continue };
+                let Some((batch, waiting)) = self.gather() else { continue };
                 let me = self.clone();
                 runtime::spawn(async move {
-                    me.offer(bytes, deadline, &tickets).await;
+                    if me.offer(batch, &waiting).await == Offered::Broken {
+                        me.requeue(waiting);
+                    }
                     drop(slot);
                 });
             }
         }
     }
 
-    /// Takes what waits into one signed batch; its deadline is the latest of theirs.
-    fn gather(&self) -> Option<(Bytes, Instant, Vec<Arc<Ticket>>)> {
+    /// Takes what waits into one signed batch.
+    fn gather(&self) -> Option<(Bytes, Vec<Waiting>)> {
         let taken = self.take();
-        let deadline = taken.iter().map(|w| w.deadline).max()?;
-        let (tickets, txns): (Vec<_>, Vec<_>) = taken.into_iter().map(|w| (w.ticket, w.txn)).unzip();
-        let ids: Vec<_> = txns.iter().map(|t| t.id).collect();
-        match self.sign(txns) {
-            Some(signed) => Some((Bytes::from(signed.to_bytes()), deadline, tickets)),
-            None => {
-                ids.iter().for_each(|id| self.stage.waiters.tell(id, &Err(ProposeFailed::NotAuthor)));
-                None
-            }
+        if taken.is_empty() {
+            return None;
         }
+        let Some(signed) = self.sign(taken.iter().map(|w| w.txn.clone()).collect()) else {
+            let sealed = Err(ProposeFailed::NotAuthor);
+            taken.iter().for_each(|w| self.stage.waiters.tell(&w.txn.id, &sealed));
+            return None;
+        };
+        Some((Bytes::from(signed.to_bytes()), taken))
+    }
+
+    /// Puts back what nobody has taken, but for what was given up, to be gathered anew.
+    fn requeue(&self, waiting: Vec<Waiting>) {
+        let mut queue = self.queue.lock();
+        waiting.into_iter().rev().for_each(|w| queue.push_front(w));
+        self.bell.notify_one();
     }
 
     fn take(&self) -> Vec<Waiting> {
         let mut queue = self.queue.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(next) = queue.pop_front() {
-            if next.ticket.abandoned.load(Ordering::SeqCst) {
+            if next.ticket.abandoned() {
                 continue;
             }
             bytes += next.bytes;
@@ -189,7 +234,6 @@ impl Proposer {
                 queue.push_front(next);
                 break;
             }
-            // From here on its proposer can no longer be told that it surely did not happen, unless nobody takes it.
             taken.push(next);
         }
         taken
@@ -204,23 +248,29 @@ impl Proposer {
     }
 
     /// Offers the same bytes to whoever leads until somebody has taken them, or nobody waits any more.
-    async fn offer(&self, batch: Bytes, deadline: Instant, tickets: &[Arc<Ticket>]) {
-        let expose = |exposed| tickets.iter().for_each(|t| t.exposed.store(exposed, Ordering::SeqCst));
+    async fn offer(&self, batch: Bytes, waiting: &[Waiting]) -> Offered {
+        let Some(deadline) = waiting.iter().map(|w| w.deadline).max() else { return Offered::Over };
         let mut maybe_in = false;
         let mut news = self.raft.server_metrics();
-        while deadline.remaining() > Duration::ZERO && !tickets.iter().all(|t| t.abandoned.load(Ordering::SeqCst)) {
+        while deadline.remaining() > Duration::ZERO {
             let leader = news.borrow_and_update().current_leader.map(NodeId);
-            expose(maybe_in || leader.is_some());
+            // One signature is over all of them: a batch with a transaction that was given up must not be offered.
+            if leader.is_some() && !waiting.iter().all(|w| w.ticket.offer()) {
+                waiting.iter().for_each(|w| w.ticket.recall());
+                return Offered::Broken;
+            }
             match self.offer_once(leader, &batch, deadline).await {
-                Written::Applied => return,
-                Written::NotLeader(_) => expose(maybe_in),
+                Written::Applied => return Offered::Over,
+                Written::NotLeader(_) if maybe_in => (),
+                Written::NotLeader(_) => waiting.iter().for_each(|w| w.ticket.recall()),
                 Written::Unknown => maybe_in = true,
             }
             // Either there is news of a leader, or it is time to ask again.
             if let Ok(Err(_)) = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await {
-                return;
+                return Offered::Over;
             }
         }
+        Offered::Over
     }
 
     async fn offer_once(&self, leader: Option<NodeId>, batch: &Bytes, deadline: Instant) -> Written {

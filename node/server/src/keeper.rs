@@ -79,12 +79,12 @@ impl Service {
     }
 
     /// Opens the node with its static key, once there is something to open.
-    async fn open_static(&self) {
+    fn open_static(&self) {
         let Some(key) = self.config.unseal.static_key() else { return };
         if self.seal.is_open() || self.sealed_by_hand() || self.ledger.view().head().is_none() {
             return;
         }
-        if let Err(why) = self.open_by_file(key).await {
+        if let Err(why) = self.open_by_file(key) {
             tracing::error!(%why, "the static slot does not open");
         }
     }
@@ -122,7 +122,7 @@ async fn follow_ledger(service: Weak<Service>) {
     loop {
         revision.borrow_and_update();
         let Some(service) = service.upgrade() else { return };
-        service.open_static().await;
+        service.open_static();
         if let Some(lineage) = service.ledger.lineage()
             && let Err(why) = service.book.belong(lineage)
         {

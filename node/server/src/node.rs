@@ -120,7 +120,6 @@ impl Node {
     /// Starts a node on a world.
     pub async fn start(world: World, config: NodeConfig) -> Result<Node, StartFailed> {
         api::check_matrix(DESCRIPTOR_SET).map_err(StartFailed::Matrix)?;
-        let book = Book::open(&world, config.node, &config.identity).map_err(StartFailed::Book)?;
         let (watcher, ended) = Watcher::new();
         let ledger = Ledger::start(
             LedgerConfig {
@@ -134,14 +133,24 @@ impl Node {
         )
         .await
         .map_err(StartFailed::Ledger)?;
+        // After the ledger, which knows whose folder this is: another node's book is not to be touched, nor blamed.
+        let book = match Book::open(&world, config.node, &config.identity) {
+            Ok(book) => book,
+            Err(why) => {
+                ledger.shutdown().await;
+                return Err(StartFailed::Book(why));
+            }
+        };
         let service = Arc::new(Service {
             gate: Gate::new(config.founders.clone()),
             seal: Seal::new(ledger.clone()),
             book,
             metrics: Metrics::default(),
+            founded: parking_lot::Mutex::new(None),
             founding: tokio::sync::Mutex::new(()),
             ceremony: parking_lot::Mutex::new(None),
             closed: parking_lot::Mutex::default(),
+            confirmed: parking_lot::Mutex::default(),
             hand_sealed: AtomicBool::new(false),
             expecting: parking_lot::Mutex::new(None),
             config,
@@ -196,7 +205,7 @@ impl Node {
         if let Err(why) = self.service.sign_head().await {
             tracing::warn!(%why, "the last pages of the audit book stay unsigned");
         }
-        self.service.seal.shut().drained().await;
+        self.service.shut().await;
         if let Err(why) = self.service.book.sync().await {
             tracing::error!(%why, "the audit book could not be synced");
         }

@@ -4,6 +4,7 @@
 use crate::service::Service;
 use bytes::Bytes;
 use claviger_core::name::NodeId;
+use claviger_core::roster::Role;
 use claviger_proto::peer::v1 as peer;
 use claviger_world::disk::BoxFuture;
 use claviger_world::network::{CallFailed, Frame, FrameKind, Listener, PeerCertificate};
@@ -45,7 +46,7 @@ impl Service {
         let view = self.ledger.view();
         let pinned = self.ledger.genesis().map(|genesis| genesis.roster);
         let roster = view.roster().cloned().or(pinned).ok_or("this node belongs to no cluster yet")?;
-        let member = roster.member(from.claims).filter(|m| m.key == from.key);
+        let member = roster.member(from.claims).filter(|m| m.key == from.key && m.role != Role::Retired);
         member.map(|_| ()).ok_or_else(|| "the certificate is not that of a member".into())
     }
 
@@ -60,7 +61,8 @@ impl Service {
         let address = self.config.addresses.get(&to).ok_or(CallFailed::Unreachable)?;
         let frame = Frame { kind, body: question.encode_to_vec().into() };
         let answer = self.world.network.call(address, frame, wait).await?;
-        if answer.from.claims != to {
+        let key = self.ledger.view().roster().and_then(|r| r.member(to).map(|m| m.key));
+        if answer.from.claims != to || key.is_some_and(|key| key != answer.from.key) {
             return Err(CallFailed::Refused("another node answers at that address".into()));
         }
         let said = A::decode(answer.body).map_err(|_| CallFailed::Refused("its answer cannot be read".into()))?;

@@ -46,6 +46,7 @@ impl Observer for Watcher {
         if let Ok(opened) = service.seal.opened() {
             opened.vault.forget_all();
         }
+        service.gate.forget_all();
         service.follow_seal_epoch();
     }
 
@@ -60,7 +61,7 @@ impl Service {
         let epoch = self.ledger.view().head().map_or(0, |link| link.header.seal_epoch);
         if self.seal.older_than(epoch) {
             tracing::warn!(epoch, "the region was sealed");
-            crate::node::task(self.seal.shut().drained());
+            crate::node::task(self.shut());
         }
     }
 }

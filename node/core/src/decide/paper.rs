@@ -156,7 +156,15 @@ impl Paper {
 
     pub fn desk(&self) -> Desk<'_> {
         let (turn, now) = (self.records.turn, self.now);
-        Desk { view: &self.records, keyring: &self.keyring, buckets: &self.buckets, lineage: self.lineage, turn, now, clock: now }
+        Desk {
+            view: &self.records,
+            keyring: &self.keyring,
+            buckets: &self.buckets,
+            lineage: self.lineage,
+            turn,
+            now,
+            clock: now,
+        }
     }
 
     /// A chance that does not borrow the paper.

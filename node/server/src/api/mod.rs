@@ -37,6 +37,10 @@ type Reply<T> = Result<Response<T>, Status>;
 /// Longest message from a caller, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4 << 20;
 
+/// Longest message about founding and ceremonies, in bytes: sixty-four custodians, or a share. These calls are not counted
+/// against the bound of requests in flight, so that sealing always gets through.
+const SEAL_MESSAGE_BYTES_MAX: usize = 128 << 10;
+
 /// The door: one for all services.
 #[derive(Clone)]
 pub struct Door {
@@ -68,7 +72,8 @@ pub fn routes(service: Arc<Service>, health: &Health, reflection: bool) -> Route
             $(routes.add_service($server::new(door.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX));)*
         };
     }
-    serve!(AuditServer, ClusterServer, CryptoServer, KeysServer, RolesServer, SealServer);
+    serve!(AuditServer, ClusterServer, CryptoServer, KeysServer, RolesServer);
+    routes.add_service(SealServer::new(door.clone()).max_decoding_message_size(SEAL_MESSAGE_BYTES_MAX));
     if reflection {
         routes.add_service(reflect());
     }

@@ -4,11 +4,12 @@
 
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
-use claviger_core::page::{BookBroken, BookReader, BookWriter, Page, Position, SignedHead};
+use claviger_core::page::{BookBroken, BookReader, BookWriter, OutcomeWord, Page, Position, SignedHead};
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
 use claviger_world::disk::{AppendFile, Disk, DiskFailed};
 use claviger_world::watch;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
@@ -59,6 +60,8 @@ pub struct Book {
 struct Writing {
     writer: BookWriter,
     file: Arc<dyn AppendFile>,
+    /// Files that became full and are not known to be durable yet.
+    full: Vec<Arc<dyn AppendFile>>,
     file_number: u64,
     bytes: u64,
     dirty: bool,
@@ -72,10 +75,16 @@ impl Book {
     /// Opens the book where it ended; a tail that a crash tore is cut off, a changed one is refused.
     pub fn open(world: &World, node: NodeId, key: &SigningKey) -> Result<Book, BookFailed> {
         let disk = world.disk.clone();
-        let names = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX));
-        let writing = match names.max() {
-            Some(name) => Writing::go_on(&*disk, &name, key)?,
-            None => Writing::begin(&*disk, Position::first(node, None), 1)?,
+        let mut names: Vec<String> = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX)).collect();
+        names.sort_unstable();
+        let writing = loop {
+            let Some(name) = names.pop() else { break Writing::begin(&*disk, Position::first(node, None), 1)? };
+            if let Some(writing) = Writing::go_on(&*disk, &name, key)? {
+                break writing;
+            }
+            // A crash left a file without even its beginning, so without a page: the one before it is gone on with.
+            tracing::warn!(file = name, "an audit file that was never begun is removed");
+            disk.remove(&name)?;
         };
         let (newest, _) = watch::channel(writing.writer.position().next - 1);
         Ok(Book { disk, writing: Mutex::new(writing), newest })
@@ -105,18 +114,31 @@ impl Book {
         Ok(())
     }
 
-    /// Completes when every page written before is durable.
+    /// Completes when every page written before is durable, in whichever file it stands.
     pub async fn sync(&self) -> Result<(), BookFailed> {
-        let syncing = {
+        let (files, full) = {
             let mut writing = self.writing.lock();
             writing.dirty = false;
-            writing.file.sync()
+            let full = writing.full.len();
+            (writing.full.iter().chain([&writing.file]).cloned().collect::<Vec<_>>(), full)
         };
-        let synced = syncing.await;
-        if let Err(why) = &synced {
-            self.writing.lock().failed = Some(why.clone());
+        let synced = join_all(files.iter().map(|file| file.sync())).await;
+        let synced = synced.into_iter().collect::<Result<(), DiskFailed>>();
+        let mut writing = self.writing.lock();
+        match &synced {
+            // Files that became full meanwhile stand behind those that were synced.
+            Ok(()) => {
+                let known = full.min(writing.full.len());
+                writing.full.drain(..known);
+            }
+            Err(why) => writing.failed = Some(why.clone()),
         }
         Ok(synced?)
+    }
+
+    /// Whether nothing more can be written.
+    pub fn failed(&self) -> bool {
+        self.writing.lock().failed.is_some()
     }
 
     /// Whether a page waits to be synced.
@@ -173,10 +195,12 @@ impl Writing {
         file.append(&frame)?;
         let (bytes, last) = (frame.len() as u64, VecDeque::new());
         let (signed, failed, intents) = (at.next - 1, None, BTreeSet::new());
-        Ok(Writing { writer, file, file_number, bytes, dirty: true, signed, failed, last, intents })
+        let full = Vec::new();
+        Ok(Writing { writer, file, full, file_number, bytes, dirty: true, signed, failed, last, intents })
     }
 
-    fn go_on(disk: &dyn Disk, name: &str, key: &SigningKey) -> Result<Self, BookFailed> {
+    /// Reads the last file to its end. Nothing when it does not even begin.
+    fn go_on(disk: &dyn Disk, name: &str, key: &SigningKey) -> Result<Option<Self>, BookFailed> {
         let file = disk.open(name)?;
         let (mut last, mut intents) = (VecDeque::new(), BTreeSet::new());
         let summary = {
@@ -189,25 +213,25 @@ impl Writing {
                 }
                 offset += chunk.len() as u64;
                 let mut each = |page: Page| {
-                    intents.extend(page.intent);
+                    // Of a change that was answered otherwise the outcome may be another by now.
+                    intents.extend(page.intent.filter(|_| page.outcome == OutcomeWord::Ok));
                     keep(&mut last, page);
                 };
                 reader.feed(&chunk, &mut each).map_err(BookFailed::Broken)?;
             }
         };
         let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
-        let Some(at) = summary.position else {
-            return Err(DiskFailed { doing: "reading the audit book", cause: "its last file is empty".into() }.into());
-        };
+        let Some(at) = summary.position else { return Ok(None) };
         if summary.torn {
             tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
             file.cut(summary.whole_bytes)?;
         }
         let signed = summary.head.map_or(0, |h| h.head.number);
         let bytes = summary.whole_bytes;
-        Ok(Writing {
+        Ok(Some(Writing {
             writer: BookWriter::resume(at),
             file,
+            full: Vec::new(),
             file_number,
             bytes,
             dirty: false,
@@ -215,7 +239,7 @@ impl Writing {
             failed: None,
             last,
             intents,
-        })
+        }))
     }
 
     fn append(&mut self, mut page: Page) -> Result<u64, BookFailed> {
@@ -242,18 +266,12 @@ impl Writing {
     }
 
     fn turn_over(&mut self, disk: &dyn Disk, at: Position) -> Result<(), BookFailed> {
-        // The old file's pages become durable on their own; a page that is lost at its end shows as torn, and is named.
-        crate::node::task(settle(self.file.sync()));
         let next = Writing::begin(disk, at, self.file_number + 1)?;
+        let mut full = std::mem::take(&mut self.full);
+        full.push(self.file.clone());
         let (last, intents) = (std::mem::take(&mut self.last), std::mem::take(&mut self.intents));
-        *self = Writing { last, intents, signed: self.signed, ..next };
+        *self = Writing { last, intents, full, signed: self.signed, ..next };
         Ok(())
-    }
-}
-
-async fn settle(syncing: claviger_world::disk::BoxFuture<'static, Result<(), DiskFailed>>) {
-    if let Err(why) = syncing.await {
-        tracing::error!(%why, "the audit book's last file could not be synced");
     }
 }
 

@@ -59,6 +59,11 @@ impl Gate {
         Ok(judge(&rights, on, seal)?)
     }
 
+    /// Lets go of all kept rights: the records came anew.
+    pub fn forget_all(&self) {
+        self.kept.write().clear();
+    }
+
     /// Kept rights count while every record that they were read from is still at its version.
     fn rights(&self, caller: &Caller, view: &LedgerView, opened: Option<&Opened>) -> Result<Rights, Failure> {
         let asker = (*caller.key_hash(), caller.identity().clone(), opened.is_some());

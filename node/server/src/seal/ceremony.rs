@@ -5,6 +5,7 @@ use crate::service::Service;
 use claviger_core::ceremony::{Ceremony, CeremonyKey, Progress, ShareWhy, SignedCeremonyKey};
 use claviger_core::codec::Canonical;
 use claviger_core::failure::{Cause, Failure, Refused, Why};
+use claviger_core::header::Header;
 use claviger_core::kem::KemSecret;
 use claviger_core::name::{CeremonyId, Identity, NodeId, Signature};
 use claviger_core::record::{RecordKey, Table, View};
@@ -15,7 +16,8 @@ use claviger_core::slot::{Locker, Root, SlotKind, SlotRecord};
 use claviger_core::time::UnixMs;
 use claviger_core::transit;
 use claviger_ledger::LedgerView;
-use claviger_world::entropy;
+use claviger_world::{entropy, runtime};
+use std::sync::Arc;
 
 /// How long a ceremony waits for its shares, in milliseconds.
 const CEREMONY_MS: u64 = 3_600_000;
@@ -64,6 +66,12 @@ impl OpenCeremony {
         self.expired(now) || self.ceremony.is_complete()
     }
 
+    /// Whether it was begun in the seal epoch and generation that still last: a seal-all ends every ceremony before it.
+    fn serves(&self, head: &Header) -> bool {
+        let key = &self.signed.key;
+        (key.lineage, key.generation, key.seal_epoch) == (head.lineage, head.generation, head.seal_epoch)
+    }
+
     /// Checks a share the moment it is offered.
     fn offer(&mut self, now: UnixMs, offer: &Offer) -> Result<Progress, Failure> {
         let (index, bearer) = (offer.index, &offer.bearer);
@@ -86,10 +94,10 @@ impl Service {
     pub(crate) fn host_ceremony(&self, opener: &Identity, view: &LedgerView) -> Result<(), Failure> {
         let now = self.world.clock.now();
         let mut hosted = self.ceremony.lock();
-        if hosted.as_ref().is_some_and(|c| !c.over(now)) {
+        let head = &view.head().ok_or(Why::NotFounded)?.header;
+        if hosted.as_ref().is_some_and(|c| !c.over(now) && c.serves(head)) {
             return Ok(());
         }
-        let head = &view.head().ok_or(Why::NotFounded)?.header;
         let custodians = self.custodians(view).ok_or(Cause("there is no record of custodians"))?;
         let secret = KemSecret::from_seed(Secret32::of(entropy::fresh(&*self.world.entropy)));
         let key = CeremonyKey {
@@ -111,25 +119,33 @@ impl Service {
     /// Takes a share to the ceremony hosted here. With the last one the root key opens, this node, and every peer that
     /// proves itself.
     pub(crate) async fn take_share(
-        &self,
+        self: &Arc<Self>,
         offer: &Offer,
         view: &LedgerView,
     ) -> Result<(Progress, Vec<NodeId>), Failure> {
-        let (progress, unsealing) = self.accept(offer)?;
+        let (progress, unsealing) = self.accept(offer, view)?;
+        *self.founded.lock() = None;
         tracing::info!(index = offer.index, bearer = %offer.bearer, "a share was accepted");
         let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
         let root = self.unlock(&unsealing, view)?;
         drop(unsealing);
-        self.open_with(root, view).await?;
-        let mut opened = vec![self.config.node];
-        opened.extend(self.hand_over(&self.seal.opened()?).await);
+        self.open_with(root, view)?;
+        // The shares are spent: what follows must not end with the call of whoever brought the last one.
+        let service = self.clone();
+        let handing = runtime::spawn(async move { service.hand_over().await });
+        let mut opened = handing.await.unwrap_or_default();
+        opened.push(self.config.node);
         opened.sort_unstable();
         Ok((progress, opened))
     }
 
-    fn accept(&self, offer: &Offer) -> Result<(Progress, Option<Secret32>), Failure> {
+    fn accept(&self, offer: &Offer, view: &LedgerView) -> Result<(Progress, Option<Secret32>), Failure> {
         let now = self.world.clock.now();
         let mut hosted = self.ceremony.lock();
+        let head = &view.head().ok_or(Why::NotFounded)?.header;
+        if hosted.as_ref().is_some_and(|open| !open.serves(head)) {
+            *hosted = None;
+        }
         let ceremony = hosted.as_mut().ok_or(Refused::NoCeremony)?;
         let progress = ceremony.offer(now, offer)?;
         let unsealing = ceremony.ceremony.complete().transpose();
@@ -150,24 +166,26 @@ impl Service {
     }
 
     /// Opens this node with the key of its static slot.
-    pub(crate) async fn open_by_file(&self, key: Secret32) -> Result<(), Failure> {
+    pub(crate) fn open_by_file(&self, key: Secret32) -> Result<(), Failure> {
         let view = self.ledger.view();
         let head = &view.head().ok_or(Why::NotFounded)?.header;
         let slot = slots(&view)?.into_iter().find(|s| s.kind == SlotKind::Static);
         let slot = slot.ok_or(Cause("the cluster has no static slot"))?;
         let root = slot.unlock(&Locker::static_key(key), &head.lineage, &head.root_commitment);
-        self.open_with(root.ok_or(Cause("the key file is not that of the static slot"))?, &view).await
+        self.open_with(root.ok_or(Cause("the key file is not that of the static slot"))?, &view)
     }
 
     /// Opens this node with a root key, as the records at `view` are.
-    pub(crate) async fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
+    pub(crate) fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
+        self.book_holds_its_head(view)?;
         self.seal.open(root, view)?;
+        self.page_opening();
         tracing::info!(node = self.config.node.0, "the node is open");
         Ok(())
     }
 }
 
-fn slots(view: &LedgerView) -> Result<Vec<SlotRecord>, Failure> {
+pub(super) fn slots(view: &LedgerView) -> Result<Vec<SlotRecord>, Failure> {
     let all = RecordKey::numbered(Table::Slot, 0).collection();
     let records = view.members(&all, None, SLOTS_MAX);
     let read = records.iter().map(|(_, record)| SlotRecord::from_bytes(&record.value)).collect::<Result<_, _>>();

@@ -9,19 +9,24 @@ use claviger_core::crypto::{self, sha256};
 use claviger_core::decide::{self, Dealt, FoundAsk as FoundParts};
 use claviger_core::failure::{Cause, Failure, Refused, Why};
 use claviger_core::keyring::Keyring;
-use claviger_core::name::{DiskId, Identity, Lineage, NodeId, Signature, VerifyingKey};
+use claviger_core::name::{DiskId, Identity, Lineage, NodeId, Signature, TxnId, VerifyingKey};
 use claviger_core::policy::GrantRecord;
 use claviger_core::roster::{Countersignature, CustodianKeys, Founding, Genesis, Member, Role, Roster};
 use claviger_core::share::ShareFile;
-use claviger_core::txn::{Batch, Outcome};
+use claviger_core::txn::{Batch, Outcome, SignedBatch};
 use claviger_proto::peer::v1 as peer;
 use claviger_proto::peer::v1::{found_request, found_response};
-use claviger_world::entropy;
 use claviger_world::network::{CallFailed, FrameKind, PeerCertificate};
+use claviger_world::{entropy, runtime};
 use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What an enrolment's signature is over starts with this.
 const ENROL_DOMAIN: &[u8] = b"claviger/v1/enrol\0";
+
+/// How long a founding that has no outcome yet is left alone.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What is asked of a founding.
 pub struct FoundAsk {
@@ -36,6 +41,7 @@ pub struct FoundAsk {
 }
 
 /// What a founding leaves in the hands of its caller.
+#[derive(Clone)]
 pub struct Founded {
     /// The cluster, for ever.
     pub lineage: Lineage,
@@ -45,9 +51,34 @@ pub struct Founded {
     pub sequence: u64,
 }
 
+impl Founded {
+    /// Whether it was founded for exactly these custodians, in this order.
+    pub(crate) fn is_for(&self, ask: &FoundAsk) -> bool {
+        let holders = self.shares.iter().map(|(holder, _)| holder);
+        holders.eq(ask.custodians.iter().map(|c| &c.identity))
+    }
+}
+
 impl Service {
-    /// Founds the cluster. The caller has been judged.
-    pub(crate) async fn found(&self, ask: FoundAsk) -> Result<Founded, Failure> {
+    /// Founds the cluster, to the end, whether or not the caller still waits: shares that were dealt must reach somebody.
+    /// The caller has been judged.
+    pub(crate) async fn found(self: &Arc<Self>, ask: FoundAsk) -> Result<Founded, Failure> {
+        let service = self.clone();
+        let founding = runtime::spawn(async move {
+            let founded = service.found_alone(ask).await?;
+            *service.founded.lock() = Some(founded.clone());
+            Ok(founded)
+        });
+        founding.await.unwrap_or(Err(UNFINISHED))
+    }
+
+    /// What the last founding by this process came to, once more: for a founder whose answer was lost. The share files are
+    /// sealed to their custodians. Forgotten with the first share that is accepted.
+    pub(crate) fn founded_before(&self, founder: &Identity) -> Option<Founded> {
+        self.founded.lock().clone().filter(|_| self.config.founders.contains(founder))
+    }
+
+    async fn found_alone(&self, ask: FoundAsk) -> Result<Founded, Failure> {
         let _alone = self.founding.try_lock().map_err(|_| Why::Contended)?;
         if self.ledger.view().head().is_some() {
             return Err(Refused::AlreadyFounded.into());
@@ -72,6 +103,10 @@ impl Service {
         if by_custodians && !(2..=count).contains(&usize::from(ask.threshold)) {
             return Err(Refused::BadRequest("a threshold from 2 to the number of custodians").into());
         }
+        if ask.custodians.iter().any(|c| recipient(c).is_err()) {
+            return Err(BAD_RECIPIENT.into());
+        }
+        check_people(ask)?;
         let mut names: Vec<_> = ask.custodians.iter().map(|c| &c.identity).collect();
         let mut keys: Vec<_> = ask.custodians.iter().map(|c| &c.recipient).collect();
         names.sort_unstable();
@@ -176,13 +211,27 @@ impl Service {
         let parts = FoundParts { founding, administrators: ask.administrators, grants: ask.grants, static_key };
         let found = decide::found(parts, &mut keyring, &mut chance)?;
         let shares = found.shares.iter().map(share_file).collect::<Result<Vec<_>, _>>()?;
+        let id = found.txn.id;
         let batch = Batch { lineage, generation: 1, author: self.config.node, signer: 1, txns: vec![found.txn] };
         let signed = keyring.sign_batch(batch);
         self.ledger.initialize(&voters).await.map_err(|_| UNFINISHED)?;
-        match self.ledger.propose_founding(signed, ANSWER_WAIT).await {
-            Ok(Outcome::Accepted(sequence)) => Ok(Founded { lineage, shares, sequence }),
-            Ok(Outcome::Refused(_)) => Err(Cause("the founding was refused by our own state machine").into()),
-            Err(_) => Err(UNFINISHED),
+        match self.founding_outcome(id, signed).await {
+            Outcome::Accepted(sequence) => Ok(Founded { lineage, shares, sequence }),
+            Outcome::Refused(_) => Err(Cause("the founding was refused by our own state machine").into()),
+        }
+    }
+
+    /// Proposes the founding until its outcome is known: the same batch again and again, which is safe.
+    async fn founding_outcome(&self, id: TxnId, signed: SignedBatch) -> Outcome {
+        loop {
+            if let Some(outcome) = self.ledger.outcome(&id) {
+                return outcome;
+            }
+            match self.ledger.propose_founding(signed.clone(), ANSWER_WAIT).await {
+                Ok(outcome) => return outcome,
+                Err(why) => tracing::warn!(?why, "the founding waits for a majority of the nodes"),
+            }
+            runtime::sleep(AGAIN_AFTER).await;
         }
     }
 
@@ -265,12 +314,30 @@ impl Service {
     }
 }
 
+fn recipient(custodian: &CustodianKeys) -> Result<age::x25519::Recipient, Refused> {
+    custodian.recipient.parse().map_err(|_| BAD_RECIPIENT)
+}
+
+/// What would be refused later, when every node has the genesis already, is refused first.
+fn check_people(ask: &FoundAsk) -> Result<(), Failure> {
+    let mut users: Vec<_> = ask.grants.iter().map(|grant| &grant.identity).collect();
+    users.sort_unstable();
+    if !users.is_sorted_by(|a, b| a < b) || ask.grants.iter().any(|grant| grant.grants.is_empty()) {
+        return Err(Refused::BadRequest("each key user once, with at least one key").into());
+    }
+    if users.iter().any(|user| ask.administrators.contains(user)) {
+        return Err(Refused::RolesExclude.into());
+    }
+    Ok(())
+}
+
+const BAD_RECIPIENT: Refused = Refused::BadRequest("an age recipient (age1...) for every custodian");
+
 /// A share on its way to its holder: sealed to their age recipient, with what may be said in clear. age draws its own
 /// randomness; nothing of this is replicated.
 fn share_file(dealt: &Dealt) -> Result<(Identity, String), Failure> {
     let holder = &dealt.holder;
-    let recipient: age::x25519::Recipient =
-        holder.recipient.parse().map_err(|_| Refused::BadRequest("an age recipient (age1...) for every custodian"))?;
+    let recipient = recipient(holder)?;
     let payload = dealt.share.to_payload();
     let armor = age::encrypt_and_armor(&recipient, payload.expose()).map_err(|_| Cause("age does not encrypt"))?;
     let file = ShareFile {

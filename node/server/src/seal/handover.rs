@@ -1,9 +1,9 @@
 //! The root key on its way between nodes: given by an open node to peers that prove their enrolled identity.
 
 use crate::peers::{self, ANSWER_WAIT};
-use crate::seal::Opened;
 use crate::service::{ReadAsk, Service};
 use bytes::Bytes;
+use claviger_core::codec::Canonical;
 use claviger_core::kem::{KemPublic, KemSecret};
 use claviger_core::name::{Lineage, NodeId, Signature};
 use claviger_core::roster::{Member, Role};
@@ -11,10 +11,15 @@ use claviger_core::secret::Secret32;
 use claviger_core::transit::{self, OneTimeKey};
 use claviger_proto::peer::v1 as peer;
 use claviger_proto::peer::v1::{root_request, root_response};
-use claviger_world::entropy;
 use claviger_world::network::FrameKind;
+use claviger_world::{entropy, runtime};
 use prost::Message;
-use std::sync::Arc;
+use std::time::Duration;
+
+/// How often a peer is asked to take the root key.
+const ATTEMPTS: u32 = 3;
+/// How long a peer is left alone between.
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(500);
 
 /// A one-time key that this node has signed and that nobody has used yet. Only the newest counts.
 pub struct Expecting {
@@ -24,11 +29,11 @@ pub struct Expecting {
 
 impl Service {
     /// Gives the root key to every other member that proves itself, and names those that are open then.
-    pub(crate) async fn hand_over(&self, opened: &Arc<Opened>) -> Vec<NodeId> {
+    pub(crate) async fn hand_over(&self) -> Vec<NodeId> {
         let members = self.ledger.view().roster().map(|r| r.members.clone()).unwrap_or_default();
         let others = members.into_iter().filter(|m| m.node != self.config.node && m.role != Role::Retired);
         let given = others.map(|member| async move {
-            match self.give(opened, &member).await {
+            match self.give_patiently(&member).await {
                 Ok(true) => Some(member.node),
                 Ok(false) => None,
                 Err(why) => {
@@ -40,20 +45,50 @@ impl Service {
         futures_util::future::join_all(given).await.into_iter().flatten().collect()
     }
 
-    async fn give(&self, opened: &Opened, member: &Member) -> Result<bool, String> {
+    /// A peer that is just starting, or electing, gets another chance.
+    async fn give_patiently(&self, member: &Member) -> Result<bool, String> {
+        let mut given = self.give(member).await;
+        for _ in 1..ATTEMPTS {
+            if given.is_ok() {
+                break;
+            }
+            runtime::sleep(BETWEEN_ATTEMPTS).await;
+            given = self.give(member).await;
+        }
+        given
+    }
+
+    async fn give(&self, member: &Member) -> Result<bool, String> {
+        let (lineage, seal_epoch) = self.opening()?;
         let nonce: [u8; 32] = entropy::fresh(&*self.world.entropy).spend();
         let hello = root_request::Step::Hello(peer::Hello { nonce: nonce.to_vec().into() });
         let root_response::Step::Key(said) = self.ask_root(member, hello).await? else {
             return Err("it answered with something else".into());
         };
-        let key = one_time_key(&said, opened.lineage, member, nonce).ok_or("its one-time key is not signed by it")?;
-        let sealed = transit::seal_root(&opened.root, &key, &mut entropy::chance(&*self.world.entropy));
-        let sealed = sealed.ok_or("its one-time key is no key")?;
+        let key =
+            one_time_key(&said, lineage, seal_epoch, member, nonce).ok_or("its one-time key is not signed by it")?;
+        let sealed = self.sealed_root(&key)?;
         let give = root_request::Step::Give(peer::Give { sealed_root: sealed.into() });
         match self.ask_root(member, give).await? {
             root_response::Step::Opened(said) => Ok(said.open),
             root_response::Step::Key(_) => Err("it answered with something else".into()),
         }
+    }
+
+    /// The cluster and the seal epoch of this node's opening.
+    fn opening(&self) -> Result<(Lineage, u64), String> {
+        let opened = self.seal.opened().map_err(|e| e.to_string())?;
+        Ok((opened.lineage, opened.seal_epoch))
+    }
+
+    /// The root key for a peer, if this node is still open in the epoch that the peer's key is for.
+    fn sealed_root(&self, key: &OneTimeKey) -> Result<Vec<u8>, String> {
+        let opened = self.seal.opened().map_err(|e| e.to_string())?;
+        if opened.seal_epoch != key.seal_epoch {
+            return Err("the region was sealed meanwhile".into());
+        }
+        let sealed = transit::seal_root(&opened.root, key, &mut entropy::chance(&*self.world.entropy));
+        sealed.ok_or_else(|| "its one-time key is no key".into())
     }
 
     async fn ask_root(&self, member: &Member, step: root_request::Step) -> Result<root_response::Step, String> {
@@ -82,7 +117,8 @@ impl Service {
         let lineage = self.ledger.lineage().ok_or("this node belongs to no cluster yet")?;
         let nonce: [u8; 32] = hello.nonce.as_ref().try_into().map_err(|_| "the nonce is not of 32 bytes")?;
         let secret = KemSecret::from_seed(Secret32::of(entropy::fresh(&*self.world.entropy)));
-        let key = OneTimeKey { lineage, to: self.config.node, nonce, public: secret.public() };
+        let seal_epoch = self.ledger.view().head().ok_or("this node has not caught up")?.header.seal_epoch;
+        let key = OneTimeKey { lineage, to: self.config.node, seal_epoch, nonce, public: secret.public() };
         let signature = key.sign(&self.config.identity);
         let said = peer::OneTimeKey { public: key.public.0.to_vec().into(), signature: signature.0.to_vec().into() };
         *self.expecting.lock() = Some(Expecting { key, secret });
@@ -92,17 +128,27 @@ impl Service {
     /// Opens this node with a root key that a peer sealed to the one-time key, once it has caught up.
     async fn take_root(&self, give: &peer::Give) -> Result<bool, String> {
         let expecting = self.expecting.lock().take().ok_or("this node expects no root key")?;
+        let reading = self.reading(ReadAsk::default()).await.map_err(|e| e.to_string())?;
+        let head = reading.view.head().ok_or("this node has not caught up")?;
+        if head.header.seal_epoch != expecting.key.seal_epoch {
+            return Err("the region was sealed meanwhile".into());
+        }
         let root = transit::open_root(&give.sealed_root, &expecting.key, &expecting.secret);
         let root = root.ok_or("the root key was sealed for another moment")?;
-        let reading = self.reading(ReadAsk::default()).await.map_err(|e| e.to_string())?;
-        self.open_with(root, &reading.view).await.map_err(|e| e.to_string())?;
+        self.open_with(root, &reading.view).map_err(|e| e.to_string())?;
         Ok(true)
     }
 }
 
-fn one_time_key(said: &peer::OneTimeKey, lineage: Lineage, member: &Member, nonce: [u8; 32]) -> Option<OneTimeKey> {
-    let public = KemPublic(said.public.as_ref().try_into().ok()?);
+fn one_time_key(
+    said: &peer::OneTimeKey,
+    lineage: Lineage,
+    seal_epoch: u64,
+    member: &Member,
+    nonce: [u8; 32],
+) -> Option<OneTimeKey> {
+    let public = KemPublic::from_bytes(&said.public).ok()?;
     let signature = said.signature.as_ref().try_into().ok().map(Signature)?;
-    let key = OneTimeKey { lineage, to: member.node, nonce, public };
+    let key = OneTimeKey { lineage, to: member.node, seal_epoch, nonce, public };
     key.verify(&member.key, &signature).then_some(key)
 }

@@ -13,21 +13,22 @@ pub use handover::Expecting;
 
 use crate::keyring::Vault;
 use claviger_core::books::Books;
+use claviger_core::crypto::sha256;
 use claviger_core::decide::Desk;
 use claviger_core::failure::{Cause, Failure, Why};
+use claviger_core::header::Header;
 use claviger_core::keyring::Keyring;
 use claviger_core::material::Buckets;
 use claviger_core::name::Lineage;
 use claviger_core::policy::SealView;
 use claviger_core::record::{RecordKey, Table, View};
-use claviger_core::slot::Root;
+use claviger_core::slot::{Root, slots_digest};
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Batch, SignedBatch};
 use claviger_ledger::{Author, Ledger, LedgerView};
 use claviger_world::watch;
 use parking_lot::RwLock;
 use std::sync::{Arc, Weak};
-use tokio::sync::oneshot;
 
 /// Everything that is gone after sealing. Whoever holds a clone keeps the node from being sealed, so requests hold one
 /// for no longer than they compute, and never while they wait for others.
@@ -54,6 +55,7 @@ impl Opened {
         if root.number() != head.root || root.commitment(&head.lineage) != head.root_commitment {
             return Err(Failure::Broken(Cause("the root key is not the one that the header names")));
         }
+        check_header(head, view)?;
         let sealed = view.record(&RecordKey::only(Table::Keyring)).ok_or(BROKEN_KEYRING)?;
         let keyring = Keyring::open(&root, &head.lineage, &sealed.value).ok_or(BROKEN_KEYRING)?;
         let key = keyring.buckets_record();
@@ -84,19 +86,27 @@ impl Opened {
     }
 }
 
+/// What the newest header says of the open records must be what they are (DESIGN §7): a state that came in a snapshot is
+/// not believed for less.
+fn check_header(head: &Header, view: &LedgerView) -> Result<(), Failure> {
+    let digest = |table| {
+        let value = view.record(&RecordKey::only(table)).map(|record| record.value).unwrap_or_default();
+        sha256(&[&value])
+    };
+    let slots = slots_digest(&ceremony::slots(view)?);
+    let good = digest(Table::Roster) == head.roster
+        && digest(Table::Custodians) == head.custodians
+        && digest(Table::Keyring) == head.keyring
+        && slots == head.slots;
+    if good { Ok(()) } else { Err(Cause("the open records are not those that the header names").into()) }
+}
+
 const BROKEN_KEYRING: Failure = Failure::Broken(Cause("the keyring record is missing or does not open"));
 const BROKEN_BUCKETS: Failure = Failure::Broken(Cause("the bucket keys are missing or do not open"));
 
-/// Tells, when the last holder lets go, that the keys are wiped.
-struct Parting(Option<oneshot::Sender<()>>);
-
-impl Drop for Parting {
-    fn drop(&mut self) {
-        if let Some(sender) = self.0.take() {
-            // Nobody waits when the process ends without sealing.
-            let _ = sender.send(());
-        }
-    }
+/// Closes, when the last holder lets go, what everybody who waits for the wiping listens to.
+struct Parting {
+    _open_as_long_as_held: watch::Sender<()>,
 }
 
 /// The keys of the node, or their absence.
@@ -109,7 +119,8 @@ pub struct Seal {
 #[derive(Default)]
 struct Held {
     opened: Option<Arc<Opened>>,
-    wiped: Option<oneshot::Receiver<()>>,
+    /// Of the newest opening, kept after it: several may wait for the same wiping.
+    wiped: Option<watch::Receiver<()>>,
 }
 
 impl Seal {
@@ -144,16 +155,17 @@ impl Seal {
 
     /// Opens the node with a root key, from the state at `view`. Opening an open node changes nothing.
     pub fn open(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
-        let (sender, wiped) = oneshot::channel();
-        let opened = Arc::new(Opened::read(root, view, Parting(Some(sender)))?);
-        let mut held = self.held.write();
-        if held.opened.is_some() {
-            return Ok(());
+        let (sender, wiped) = watch::channel(());
+        let opened = Arc::new(Opened::read(root, view, Parting { _open_as_long_as_held: sender })?);
+        {
+            let mut held = self.held.write();
+            if held.opened.is_some() {
+                return Ok(());
+            }
+            self.ledger.set_author(Some(Arc::new(Pen(Arc::downgrade(&opened)))));
+            *held = Held { opened: Some(opened), wiped: Some(wiped) };
+            self.open.replace(true);
         }
-        self.ledger.set_author(Some(Arc::new(Pen(Arc::downgrade(&opened)))));
-        *held = Held { opened: Some(opened), wiped: Some(wiped) };
-        drop(held);
-        self.open.replace(true);
         self.unless_sealed_meanwhile()
     }
 
@@ -167,12 +179,16 @@ impl Seal {
         Ok(())
     }
 
-    /// Refuses from now on. [`Seal::drained`] tells when the keys are wiped.
+    /// Refuses from now on. [`Shutting::drained`] tells when the keys are wiped.
     pub fn shut(&self) -> Shutting {
+        let mut held = self.held.write();
         self.ledger.set_author(None);
-        let held = std::mem::take(&mut *self.held.write());
+        let opened = held.opened.take();
         self.open.replace(false);
-        Shutting(held.wiped)
+        let wiped = held.wiped.clone();
+        drop(held);
+        drop(opened);
+        Shutting(wiped)
     }
 
     /// Whether an opening of an older seal epoch than `epoch` is held.
@@ -183,14 +199,14 @@ impl Seal {
 
 /// A sealing that waits for the last holder of keys.
 #[must_use]
-pub struct Shutting(Option<oneshot::Receiver<()>>);
+pub struct Shutting(Option<watch::Receiver<()>>);
 
 impl Shutting {
     /// Completes when nobody holds keys any more, and they are wiped.
     pub async fn drained(self) {
-        if let Some(wiped) = self.0 {
-            // An error means that the sender is gone, and with it the keys.
-            let _ = wiped.await;
+        if let Some(mut wiped) = self.0 {
+            // Nothing is ever sent: the end of the channel is the word.
+            while wiped.changed().await.is_ok() {}
         }
     }
 }

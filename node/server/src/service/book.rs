@@ -6,11 +6,12 @@ use claviger_core::codec::Canonical;
 use claviger_core::decide::{self, CLOSED_MAX};
 use claviger_core::failure::{Cause, Failure, Why};
 use claviger_core::keyring::Keyring;
-use claviger_core::name::{Digest, KeyName, TxnId};
-use claviger_core::page::{OutcomeWord, Page, Position, ResourceTag};
+use claviger_core::name::{Digest, Identity, KeyName, TxnId};
+use claviger_core::page::{OutcomeWord, Page, Position, ResourceTag, SignedHead};
 use claviger_core::policy::action::{GetAuditHead, TailAudit};
 use claviger_core::policy::{Caller, Cluster, Operation};
-use claviger_core::record::{RecordKey, View};
+use claviger_core::record::{RecordKey, Table, View};
+use claviger_ledger::LedgerView;
 use claviger_world::{entropy, watch};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -30,6 +31,14 @@ pub(crate) struct Entry<'a> {
     pub proposed: Option<(TxnId, Digest)>,
 }
 
+impl Entry<'_> {
+    /// Something that was done without a caller of this node's own.
+    fn own(operation: Operation) -> Self {
+        let outcome = OutcomeWord::Ok;
+        Entry { operation, caller: None, resource: None, outcome, revision: 0, proposed: None }
+    }
+}
+
 /// Pages for somebody who follows the book.
 pub struct Tail {
     /// Pages that are there already.
@@ -38,6 +47,8 @@ pub struct Tail {
     pub next: u64,
     /// Follows the number of the newest, when asked to.
     pub follow: Option<watch::Receiver<u64>>,
+    /// Who reads: asked again for every new page.
+    pub reader: Caller,
 }
 
 /// A page that travelled in a transaction, and whose outcome is in the book by now.
@@ -103,31 +114,57 @@ impl Service {
         }
     }
 
+    /// The page of a share that a peer relayed to the ceremony hosted here.
+    pub(crate) fn page_relayed<T>(&self, bearer: &Identity, taken: &Result<T, Failure>) -> Result<(), Failure> {
+        let page = self.page(&Entry { outcome: OutcomeWord::of(taken), ..Entry::own(Operation::OfferShare) });
+        self.book.write(Page { caller: Some(bearer.clone()), ..page }).map_err(|_| Why::BookFull.into())
+    }
+
+    /// The page of this node's opening, by whichever way. Where the book cannot be written the node is open all the same,
+    /// and refuses requests.
+    pub(crate) fn page_opening(&self) {
+        let page = self.page(&Entry::own(Operation::BeginUnseal));
+        if let Err(why) = self.book.write(page) {
+            tracing::error!(%why, "the opening of the node is not in the audit book");
+        }
+    }
+
+    /// Refuses a book that is shorter than the head which the ledger has of it: somebody put an old one in its place.
+    pub(crate) fn book_holds_its_head(&self, view: &LedgerView) -> Result<(), Failure> {
+        let place = RecordKey::numbered(Table::AuditHead, self.config.node.0);
+        let Some(record) = view.record(&place) else { return Ok(()) };
+        let head = SignedHead::from_bytes(&record.value).map_err(|_| Cause("an audit head cannot be read"))?;
+        if self.book.position().next <= head.head.number {
+            return Err(Cause("the audit book is shorter than its head in the ledger").into());
+        }
+        Ok(())
+    }
+
     /// Signs the book, and puts its head into the ledger while the node is open; pages that travelled in transactions
     /// and are closed by now go from there.
     pub(crate) async fn sign_head(&self) -> Result<(), Failure> {
         if !self.seal.is_open() || self.book.unsigned() == 0 {
             return Ok(());
         }
-        let closed = self.closed.lock().take(CLOSED_MAX);
         let signed = self.book.sign(&self.config.identity, self.world.clock.now()).map_err(|_| Why::BookFull)?;
         self.book.sync().await.map_err(|_| Why::BookFull)?;
         let Some(head) = signed else { return Ok(()) };
-        let txn = {
-            let (opened, view) = (self.seal.opened()?, self.ledger.view());
-            let places: Vec<_> = closed.iter().map(|page| page.place(&opened.keyring)).collect();
-            decide::audit_head(
-                &opened.desk(&view, self.world.clock.now()),
-                &head,
-                &places,
-                &mut entropy::chance(&*self.world.entropy),
-            )
-        };
-        let done = self.bookkeeping(txn).await;
+        let closed = self.closed.lock().take(CLOSED_MAX);
+        let done = self.put_head(&head, &closed).await;
         if !matches!(done, Ok(true)) {
             self.closed.lock().put_back(closed);
         }
         done.map(|_| ())
+    }
+
+    async fn put_head(&self, head: &SignedHead, closed: &[Closed]) -> Result<bool, Failure> {
+        let txn = {
+            let (opened, view) = (self.seal.opened()?, self.ledger.view());
+            let places: Vec<_> = closed.iter().map(|page| page.place(&opened.keyring)).collect();
+            let desk = opened.desk(&view, self.world.clock.now());
+            decide::audit_head(&desk, head, &places, &mut entropy::chance(&*self.world.entropy))
+        };
+        self.bookkeeping(txn).await
     }
 
     /// Closes what a crash left open: pages of this node that travelled in accepted transactions, and that its book does
@@ -172,11 +209,16 @@ impl Service {
         let newest = self.book.position().next;
         let pages = self.book.last(newest.saturating_sub(last.min(PAGES_KEPT) as u64));
         let next = pages.last().map_or(newest, |page| page.number + 1);
-        Ok(Tail { pages, next, follow: follow.then(|| self.book.follow()) })
+        let follow = follow.then(|| self.book.follow());
+        Ok(Tail { pages, next, follow, reader: visit.caller()?.clone() })
     }
 
-    /// The pages from `next` on. `Behind` when they are no longer kept in memory: the file has them.
-    pub fn pages_from(&self, next: u64) -> Result<Vec<Page>, Failure> {
+    /// The pages from `next` on, for a caller who must still be allowed to read them. `Behind` when they are no longer kept
+    /// in memory: the file has them.
+    pub async fn pages_from(&self, caller: &Caller, next: u64) -> Result<Vec<Page>, Failure> {
+        self.answered(Operation::TailAudit)?;
+        let reading = self.reading(ReadAsk::default()).await?;
+        let _leave = self.permit::<TailAudit>(caller, Cluster, &reading)?;
         let pages = self.book.last(next);
         match pages.first() {
             Some(first) if first.number > next => Err(Why::Behind.into()),

@@ -46,8 +46,8 @@ impl Service {
             let (now, entropy) = (self.world.clock.awake_and_asleep(), &*self.world.entropy);
             let opened = reading.opened()?;
             let sealed = keyring::encrypt(opened, &reading.view, permit, &ask.plaintext, &ask.context, now, entropy)?;
-            if self.still_good(&reading) {
-                visit.reflects(reading.sequence());
+            if self.within(reading.age_limit()) {
+                visit.rests_on(&reading);
                 return Ok((sealed, reading.sequence()));
             }
         }
@@ -63,8 +63,8 @@ impl Service {
             let permit = self.permit::<Decrypt>(visit.caller()?, ask.name.clone(), &reading)?;
             let opened = reading.opened()?;
             let clear = keyring::decrypt(opened, &reading.view, permit, &ask.ciphertext, &ask.context)?;
-            if self.still_good(&reading) {
-                visit.reflects(reading.sequence());
+            if self.within(reading.age_limit()) {
+                visit.rests_on(&reading);
                 return Ok((clear, reading.sequence()));
             }
         }

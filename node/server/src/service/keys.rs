@@ -113,6 +113,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(read).await?;
         let permit = self.permit::<GetKey>(visit.caller()?, name, &reading)?;
+        visit.rests_on(&reading);
         let key = decide::read_key(&reading.opened()?.desk(&reading.view, self.world.clock.now()), permit.key())?;
         Ok((key.ok_or(Refused::NotFound)?, reading.sequence()))
     }
@@ -122,6 +123,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(ask.read).await?;
         let permit = self.permit::<ListKeys>(visit.caller()?, ask.tenant, &reading)?;
+        visit.rests_on(&reading);
         let list = decide::list_keys(
             &reading.opened()?.desk(&reading.view, self.world.clock.now()),
             &permit,

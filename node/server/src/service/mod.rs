@@ -26,7 +26,7 @@ use crate::audit::Book;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::node::{NodeConfig, World};
-use crate::seal::{Expecting, OpenCeremony, Opened, Seal};
+use crate::seal::{Expecting, Founded, OpenCeremony, Opened, Seal};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
@@ -59,9 +59,13 @@ pub struct Service {
     pub(crate) seal: Seal,
     pub(crate) book: Book,
     pub(crate) metrics: Metrics,
+    /// Kept until the first share is accepted, for a founder whose answer was lost.
+    pub(crate) founded: parking_lot::Mutex<Option<Founded>>,
     pub(crate) founding: tokio::sync::Mutex<()>,
     pub(crate) ceremony: parking_lot::Mutex<Option<OpenCeremony>>,
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
+    /// When the newest confirmed read round began, for callers who ask for staleness.
+    pub(crate) confirmed: parking_lot::Mutex<Option<Duration>>,
     pub(crate) hand_sealed: AtomicBool,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
 }
@@ -70,9 +74,14 @@ pub struct Service {
 pub(crate) struct Reading {
     pub(crate) view: LedgerView,
     pub(crate) opened: Option<Arc<Opened>>,
+    limit: AgeLimit,
+}
+
+/// How old the reading behind an answer may be when it is handed over.
+#[derive(Clone, Copy)]
+pub(crate) struct AgeLimit {
     /// When the read round behind it began.
     confirmed_at: Duration,
-    /// How old it may be when the answer is handed over.
     good_for: Duration,
 }
 
@@ -80,6 +89,11 @@ impl Reading {
     /// The keys, or that the node is sealed.
     pub(crate) fn opened(&self) -> Result<&Opened, Failure> {
         self.opened.as_deref().ok_or(Failure::Unavailable(Why::Sealed))
+    }
+
+    /// How old it may become.
+    pub(crate) fn age_limit(&self) -> AgeLimit {
+        self.limit
     }
 
     /// The revision that answers made from it carry.
@@ -92,9 +106,11 @@ impl Service {
     /// Waits until everything that follows is at least as fresh as asked.
     pub(crate) async fn reading(&self, read: ReadAsk) -> Result<Reading, Failure> {
         let stale = Duration::from_millis(read.allow_stale_ms.min(STALE_MS_MAX).into());
-        let seen = self.ledger.revision();
-        let recent = !stale.is_zero() && self.age(seen.started_at) <= stale;
-        let mut revision = if recent { seen } else { self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)? };
+        let recent = self.confirmed.lock().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
+        let mut revision = match recent {
+            Some(started_at) => Revision { started_at, ..self.ledger.revision() },
+            None => self.confirmed_round().await?,
+        };
         if revision.sequence < read.min_revision {
             let waited = self.ledger.applied_at_least(read.min_revision, REQUEST_WAIT).await;
             revision = Revision { started_at: revision.started_at, ..waited.map_err(unavailable)? };
@@ -102,14 +118,20 @@ impl Service {
         Ok(Reading {
             view: self.ledger.view(),
             opened: self.seal.opened().ok(),
-            confirmed_at: revision.started_at,
-            good_for: FRESH_FOR.max(stale),
+            limit: AgeLimit { confirmed_at: revision.started_at, good_for: FRESH_FOR.max(stale) },
         })
     }
 
-    /// Whether an answer made from the reading may still be handed over. Looked at last.
-    pub(crate) fn still_good(&self, reading: &Reading) -> bool {
-        self.age(reading.confirmed_at) <= reading.good_for
+    async fn confirmed_round(&self) -> Result<Revision, Failure> {
+        let revision = self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)?;
+        let mut confirmed = self.confirmed.lock();
+        *confirmed = (*confirmed).max(Some(revision.started_at));
+        Ok(revision)
+    }
+
+    /// Whether an answer made from a reading may still be handed over. Looked at last.
+    pub(crate) fn within(&self, limit: AgeLimit) -> bool {
+        self.age(limit.confirmed_at) <= limit.good_for
     }
 
     fn age(&self, since: Duration) -> Duration {

@@ -79,6 +79,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(ReadAsk::default()).await?;
         let _leave = self.permit::<GetRole>(visit.caller()?, Cluster, &reading)?;
+        visit.rests_on(&reading);
         let role = decide::read_role(&reading.opened()?.desk(&reading.view, self.world.clock.now()), &who)?;
         Ok((role.ok_or(Refused::NotFound)?, reading.sequence()))
     }
@@ -92,6 +93,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(ReadAsk::default()).await?;
         let _leave = self.permit::<ListRoles>(visit.caller()?, Cluster, &reading)?;
+        visit.rests_on(&reading);
         let list = decide::list_roles(&reading.opened()?.desk(&reading.view, self.world.clock.now()), after, limit)?;
         Ok(RolePage { roles: list.roles, next: list.next, sequence: reading.sequence() })
     }
@@ -101,6 +103,7 @@ impl Service {
         self.answered(visit.operation())?;
         let reading = self.reading(ReadAsk::default()).await?;
         let _leave = self.permit::<ListDeniedCertificates>(visit.caller()?, Cluster, &reading)?;
+        visit.rests_on(&reading);
         Ok((decide::list_denied(&reading.view)?, reading.sequence()))
     }
 }

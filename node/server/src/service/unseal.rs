@@ -15,11 +15,13 @@ use claviger_core::policy::action::{
 };
 use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::time::UnixMs;
+use claviger_ledger::LedgerView;
 use claviger_proto::peer::v1 as peer;
 use claviger_proto::peer::v1::{ceremony_request, ceremony_response};
-use claviger_world::network::{CallFailed, FrameKind};
+use claviger_world::network::{CallFailed, FrameKind, PeerCertificate};
 use futures_util::future::join_all;
 use prost::Message;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -60,7 +62,10 @@ pub struct Offered {
 
 impl Service {
     /// Founds the cluster.
-    pub async fn initialize(&self, visit: &Visit, ask: FoundAsk) -> Result<Founded, Failure> {
+    pub async fn initialize(self: &Arc<Self>, visit: &Visit, ask: FoundAsk) -> Result<Founded, Failure> {
+        if let Some(founded) = self.founded_before(visit.caller()?.identity()).filter(|f| f.is_for(&ask)) {
+            return Ok(founded);
+        }
         let _leave = self.gate.authorise::<Initialize>(visit.caller()?, Cluster, &self.ledger.view(), None)?;
         self.found(ask).await
     }
@@ -100,7 +105,7 @@ impl Service {
     }
 
     /// Offers a share, here or through its host.
-    pub async fn offer_share(&self, visit: &Visit, ask: OfferAsk) -> Result<Offered, Failure> {
+    pub async fn offer_share(self: &Arc<Self>, visit: &Visit, ask: OfferAsk) -> Result<Offered, Failure> {
         self.answered(visit.operation())?;
         let reading = self.reading(ReadAsk::default()).await?;
         let caller = visit.caller()?;
@@ -126,16 +131,24 @@ impl Service {
         let reading = self.reading(ReadAsk::default()).await?;
         let _leave = self.permit::<SealNode>(visit.caller()?, Cluster, &reading)?;
         drop(reading);
-        self.hand_sealed.store(true, Ordering::SeqCst);
-        self.seal.shut().drained().await;
+        self.shut().await;
         Ok(())
     }
 
     /// Seals every node of the region: a link of the header chain that each of them follows.
     pub async fn seal_all(&self, visit: &Visit, (): ()) -> Result<(u64, u64), Failure> {
         let done = self.change::<SealAll, u64>(visit, Cluster, None, decide::seal_all).await?;
-        self.seal.shut().drained().await;
+        self.shut().await;
         Ok(done)
+    }
+
+    /// Refuses at once: no ceremony that was begun before counts any more, and a static slot does not open the node again
+    /// before it starts anew. What is returned completes when the keys are wiped.
+    pub(crate) fn shut(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.hand_sealed.store(true, Ordering::SeqCst);
+        *self.ceremony.lock() = None;
+        *self.expecting.lock() = None;
+        self.seal.shut().drained()
     }
 
     /// Whether somebody sealed this node since it started: a static slot does not open it again then.
@@ -157,11 +170,12 @@ impl Service {
         }))
     }
 
-    /// The ceremony that still waits for shares, wherever it is hosted. Of several the one with the lowest id counts, so
-    /// that custodians who begin at different nodes at once meet in one.
+    /// The ceremony that still waits for shares, wherever it is hosted. Of several the furthest counts, and of equally far
+    /// ones that with the lowest id, so that custodians who begin at different nodes at once meet in one.
     async fn found_ceremony(&self) -> Result<Option<Begun>, Failure> {
         let running = self.ceremonies().await.into_iter().filter(|begun| !begun.progress.complete);
-        Ok(running.min_by_key(|begun| begun.progress.id))
+        let furthest = |begun: &Begun| (std::cmp::Reverse(begun.progress.accepted.len()), begun.progress.id);
+        Ok(running.min_by_key(furthest))
     }
 
     /// Every ceremony that some node hosts and that can be reached.
@@ -172,9 +186,10 @@ impl Service {
             async move { self.ask::<_, peer::CeremonyResponse>(node, FrameKind::Ceremony, &find, FIND_WAIT).await }
         });
         let mut all: Vec<Begun> = self.hosted().ok().flatten().into_iter().collect();
-        for (_, said) in join_all(asked).await.into_iter().flatten() {
+        let view = self.ledger.view();
+        for (from, said) in join_all(asked).await.into_iter().flatten() {
             if let Some(ceremony_response::Step::Found(found)) = said.step {
-                all.extend(begun_in(&found));
+                all.extend(begun_in(&found).filter(|begun| is_true(begun, &from, &view)));
             }
         }
         all
@@ -206,7 +221,7 @@ impl Service {
     }
 
     /// Answers a peer that looks for a ceremony, or relays a share to the one hosted here.
-    pub(crate) async fn hear_ceremony(&self, body: Bytes) -> Result<Bytes, String> {
+    pub(crate) async fn hear_ceremony(self: &Arc<Self>, body: Bytes) -> Result<Bytes, String> {
         let step = peers::read::<peer::CeremonyRequest>(body)?.step.ok_or("the frame is empty")?;
         let answer = match step {
             ceremony_request::Step::Find(_) => {
@@ -218,7 +233,7 @@ impl Service {
         Ok(peer::CeremonyResponse { step: Some(answer) }.encode_to_vec().into())
     }
 
-    async fn hear_offer(&self, said: peer::Offer) -> Result<ceremony_response::Step, String> {
+    async fn hear_offer(self: &Arc<Self>, said: peer::Offer) -> Result<ceremony_response::Step, String> {
         let cut = |_| "the offer is cut".to_string();
         let offer = Offer {
             ceremony: CeremonyId(said.ceremony.as_ref().try_into().map_err(cut)?),
@@ -227,7 +242,13 @@ impl Service {
             proof: Signature(said.proof.as_ref().try_into().map_err(cut)?),
             bearer: said.bearer.parse().map_err(|_| "the bearer is no identity")?,
         };
-        match self.take_share(&offer, &self.ledger.view()).await {
+        // The relaying node has authorised the bearer; the share's own proof says that it is theirs.
+        let reading = self.reading(ReadAsk::default()).await.map_err(|e| e.to_string())?;
+        let view = reading.view.clone();
+        drop(reading);
+        let taken = self.take_share(&offer, &view).await;
+        self.page_relayed(&offer.bearer, &taken).map_err(|e| e.to_string())?;
+        match taken {
             Ok((progress, opened)) => Ok(ceremony_response::Step::Offered(peer::Offered {
                 progress: Some(progress_out(&progress)),
                 opened_nodes: opened.into_iter().map(|n| n.0).collect(),
@@ -242,6 +263,17 @@ impl Service {
             Err(other) => Err(other.to_string()),
         }
     }
+}
+
+/// Whether a ceremony is hosted by the very member that speaks of it, signed by its identity key, and of the generation and
+/// seal epoch that last.
+fn is_true(begun: &Begun, from: &PeerCertificate, view: &LedgerView) -> bool {
+    let (Some(head), Some(roster)) = (view.head().map(|link| &link.header), view.roster()) else { return false };
+    let key = &begun.signed.key;
+    let host = roster.member(from.claims).filter(|m| m.key == from.key);
+    host.is_some_and(|m| begun.signed.verify(&m.key) && begun.host_key == m.key)
+        && (key.host, begun.progress.host, begun.progress.id) == (from.claims, from.claims, key.ceremony)
+        && (key.lineage, key.generation, key.seal_epoch) == (head.lineage, head.generation, head.seal_epoch)
 }
 
 const STRANGE: Failure = Failure::Broken(Cause("the ceremony's host answered with something else"));

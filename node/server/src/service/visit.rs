@@ -1,7 +1,7 @@
 //! One attempt, from its arrival to its page in the book. No page, no answer.
 
-use super::Service;
 use super::book::{Closed, Entry};
+use super::{AgeLimit, Reading, Service};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page};
@@ -24,6 +24,7 @@ struct Notes {
     resource: Option<KeyName>,
     proposed: Option<(TxnId, Digest)>,
     revision: u64,
+    rests_on: Option<AgeLimit>,
 }
 
 /// An answer whose page is in the book.
@@ -47,9 +48,18 @@ impl Service {
 
 impl Visit {
     /// The visit, if we know who is asking.
+    ///
+    /// Refuses also, before anything is done, what could not be written down. Sealing is never refused for that.
     pub fn known(&self) -> Result<&Visit, Failure> {
         self.caller()?;
+        if self.service.book.failed() && !self.seals() {
+            return Err(Why::BookFull.into());
+        }
         Ok(self)
+    }
+
+    fn seals(&self) -> bool {
+        matches!(self.operation, Operation::SealNode | Operation::SealAll)
     }
 
     /// Who is asking.
@@ -70,6 +80,17 @@ impl Visit {
     /// Notes the revision that the answer reflects.
     pub fn reflects(&self, revision: u64) {
         self.notes.lock().revision = revision;
+    }
+
+    /// Notes the reading that the answer rests on: one that has grown too old is not handed over.
+    pub(crate) fn rests_on(&self, reading: &Reading) {
+        let mut notes = self.notes.lock();
+        notes.revision = reading.sequence();
+        notes.rests_on = Some(reading.age_limit());
+    }
+
+    fn is_stale(&self) -> bool {
+        self.notes.lock().rests_on.is_some_and(|limit| !self.service.within(limit))
     }
 
     /// The page that travels in a transaction, before there is an outcome.
@@ -94,13 +115,14 @@ impl Visit {
     /// but sealing is never refused for it.
     pub async fn close<T>(mut self, answer: Result<T, Failure>) -> Audited<Result<T, Failure>> {
         self.closed = true;
-        let sealing = matches!(self.operation, Operation::SealNode | Operation::SealAll);
         let written = match self.write(OutcomeWord::of(&answer)) {
             Ok(()) if self.service.config.strict_audit => self.service.book.sync().await,
             other => other,
         };
         Audited(match written {
-            Err(_) if !sealing => Err(Failure::Unavailable(Why::BookFull)),
+            Err(_) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
+            // Looked at last: a sync may have taken its time (DESIGN §4 (b)).
+            Ok(()) | Err(_) if self.is_stale() => Err(Failure::Unavailable(Why::Overloaded)),
             Ok(()) | Err(_) => answer,
         })
     }
@@ -117,7 +139,8 @@ impl Visit {
             proposed: notes.proposed,
         });
         self.service.book.write(page)?;
-        if let Some((txn, _)) = notes.proposed {
+        // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
+        if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
             self.service.closed.lock().add(Closed::In(txn));
         }
         Ok(())

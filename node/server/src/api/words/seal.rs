@@ -11,6 +11,9 @@ use claviger_core::policy::SealView;
 use claviger_core::roster::{CustodianKeys, HOLDERS_MAX};
 use claviger_proto::v1;
 
+/// Longest sealed share: a payload of some hundred bytes in a box.
+const SEALED_SHARE_BYTES_MAX: usize = 4_096;
+
 pub(in crate::api) fn get_seal_status(_: v1::GetSealStatusRequest) -> Parsed<()> {
     Ok(())
 }
@@ -105,6 +108,9 @@ fn ceremony_id(bytes: &[u8]) -> Parsed<CeremonyId> {
 }
 
 pub(in crate::api) fn offer_share(ask: v1::OfferShareRequest) -> Parsed<OfferAsk> {
+    if ask.sealed_share.len() > SEALED_SHARE_BYTES_MAX {
+        return Err(Refused::TooLong("a sealed share of more than 4,096 bytes").into());
+    }
     Ok(OfferAsk {
         ceremony: ceremony_id(&ask.ceremony)?,
         index: ask.index.try_into().map_err(|_| wanted("an index of at most 64"))?,
