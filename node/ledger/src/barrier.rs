@@ -32,17 +32,30 @@ pub(crate) struct Barrier {
     round_limit: Duration,
     forming: Mutex<Vec<oneshot::Sender<Option<Confirmed>>>>,
     bell: Notify,
+    /// When the last round began that was confirmed, and that this node has applied as far as.
+    caught_up: Mutex<Option<Duration>>,
 }
 
 impl Barrier {
     /// `round_limit`: longest that a round may take before those in it are told that it failed.
     pub fn new(peers: Arc<Peers>, raft: Raft, clock: Arc<dyn Clock>, round_limit: Duration) -> Barrier {
-        Barrier { peers, raft, clock, round_limit, forming: Mutex::default(), bell: Notify::new() }
+        Barrier { peers, raft, clock, round_limit, forming: Mutex::default(), bell: Notify::new(), caught_up: Mutex::default() }
     }
 
     /// Who leads, as far as this node knows.
     pub fn leader(&self) -> Option<NodeId> {
         self.raft.server_metrics().borrow_watched().current_leader.map(NodeId)
+    }
+
+    /// Takes note that this node has applied as far as a confirmed round read.
+    pub fn catch_up(&self, confirmed: &Confirmed) {
+        let mut caught_up = self.caught_up.lock();
+        *caught_up = (*caught_up).max(Some(confirmed.started_at));
+    }
+
+    /// When the last round began that was confirmed, and that this node has applied as far as.
+    pub fn caught_up(&self) -> Option<Duration> {
+        *self.caught_up.lock()
     }
 
     /// Joins the forming round and waits for it. None when it found no leader or no quorum.

@@ -14,6 +14,7 @@ use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_re
 use claviger_world::network::{Frame, FrameKind, PeerCertificate};
 use claviger_world::runtime;
 use openraft::entry::EntryPayload;
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -130,6 +131,7 @@ impl Ear {
 }
 
 /// What became of a batch that this node's Raft was given.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     /// It is in the log, and applied here.
     Applied,
@@ -141,15 +143,18 @@ pub(crate) enum Written {
 
 /// Gives a batch to this node's Raft. Its waiters can hang after a lost lease, so there is a limit.
 pub(crate) async fn write_local(raft: &Raft, batch: Bytes, limit: Duration) -> Written {
-    let Ok(done) = runtime::timeout(limit, raft.client_write(Proposal(batch))).await else {
-        return Written::Unknown;
-    };
+    match runtime::timeout(limit, raft.client_write(Proposal(batch))).await {
+        Ok(done) => written(done.map(drop)),
+        Err(_) => Written::Unknown,
+    }
+}
+
+/// Only a refusal before the append is certain: an entry that was discarded later may be in others' logs.
+fn written(done: Result<(), RaftError<Types, ClientWriteError<Types>>>) -> Written {
     match done {
-        Ok(_) => Written::Applied,
-        Err(failed) => match failed.forward_to_leader() {
-            Some(forward) => Written::NotLeader(forward.leader_id.map(NodeId)),
-            None => Written::Unknown,
-        },
+        Ok(()) => Written::Applied,
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => Written::NotLeader(to.leader_id.map(NodeId)),
+        Err(RaftError::APIError(_) | RaftError::Fatal(_)) => Written::Unknown,
     }
 }
 
@@ -159,4 +164,20 @@ fn unreadable(_: Unreadable) -> Turned {
 
 fn stopped<E>(_: E) -> Turned {
     Turned::Stopped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use openraft::EmptyNode;
+    use openraft::errors::ForwardToLeader;
+
+    #[test]
+    fn an_entry_that_was_discarded_may_still_happen() {
+        let to = || ForwardToLeader::<Types>::new(2, EmptyNode {});
+        let failed = |error| written(Err(RaftError::APIError(error)));
+        assert_eq!(failed(ClientWriteError::ForwardToLeader(to())), Written::NotLeader(Some(NodeId(2))));
+        assert_eq!(failed(ClientWriteError::LogEntryDiscarded(to())), Written::Unknown);
+        assert_eq!(written(Ok(())), Written::Applied);
+    }
 }

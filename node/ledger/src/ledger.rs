@@ -22,7 +22,7 @@ use claviger_core::name::{DiskId, Lineage, NodeId, TxnId};
 use claviger_core::record::View;
 use claviger_core::roster::Genesis;
 use claviger_core::txn::{Conflict, Effect, Outcome, SignedBatch, Txn};
-use claviger_world::disk::BoxFuture;
+use claviger_world::disk::{BoxFuture, DiskFailed};
 use claviger_world::network::{Frame, PeerCertificate};
 use claviger_world::runtime::{self, Instant};
 use claviger_world::watch;
@@ -52,6 +52,8 @@ struct Parts {
     keeper: Arc<Keeper>,
     ear: Arc<Ear>,
     halt: Halt,
+    /// Held by whoever changes the genesis.
+    pinning: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<runtime::JoinHandle<()>>>,
 }
 
@@ -104,19 +106,21 @@ impl Ledger {
 
     /// Pins a genesis, durably. The same one again is fine. Until then no peer is listened to.
     pub async fn pin_genesis(&self, genesis: &Genesis) -> Result<Lineage, PinRefused> {
-        self.0.files.pin(&self.0.config, genesis).await?;
-        self.0.peers.pin(Some(genesis.clone()));
-        Ok(lineage_of(genesis))
+        let (parts, genesis) = (self.0.clone(), genesis.clone());
+        to_the_end(async move { parts.pin(genesis).await }).await
     }
 
-    /// Forgets a genesis that came to nothing. Refused once the log has begun.
+    /// Forgets a genesis that came to nothing. Refused once the log or the machine holds a founding. When Raft has begun
+    /// with it, the observer is told [`Fatal::Abandoned`]: the next start clears what it left.
     pub async fn abandon_genesis(&self) -> Result<(), PinRefused> {
-        if !self.0.log.is_empty() {
-            return Err(PinRefused::Begun);
-        }
-        self.0.files.unpin().await?;
-        self.0.peers.pin(None);
-        Ok(())
+        let parts = self.0.clone();
+        to_the_end(async move { parts.abandon().await }).await
+    }
+
+    /// Whether log or machine holds a founding, or anything but blank and membership entries: then it cannot be
+    /// abandoned.
+    pub fn founding_begun(&self) -> bool {
+        self.0.log.begun() || self.0.stage.machine.lock().begun()
     }
 
     /// Begins Raft with these voters, on one node, once, when all have pinned the genesis.
@@ -193,6 +197,7 @@ impl Ledger {
             }
         };
         let revision = self.revised(deadline, |r| (r.index >= confirmed.index).then_some(*r)).await?;
+        self.0.barrier.catch_up(&confirmed);
         Ok(Revision { started_at: confirmed.started_at, ..revision })
     }
 
@@ -201,9 +206,17 @@ impl Ledger {
         self.0.stage.view.read().clone()
     }
 
-    /// How far this node's records have come.
+    /// How far this node's records have come. Its `started_at` is [`Ledger::confirmed_at`], zero before the first.
     pub fn revision(&self) -> Revision {
-        self.view().revision()
+        // In this order: the records must be no older than the round that they are said to be as fresh as.
+        let started_at = self.confirmed_at().unwrap_or_default();
+        Revision { started_at, ..self.view().revision() }
+    }
+
+    /// When the last of this node's barriers began that was confirmed and waited out, by `Clock::awake_and_asleep`: a
+    /// view that is taken afterwards is no older than that. None before the first, and then nothing counts as fresh.
+    pub fn confirmed_at(&self) -> Option<Duration> {
+        self.0.barrier.caught_up()
     }
 
     /// Waits until this node has applied the transaction of that number.
@@ -321,6 +334,13 @@ impl Ledger {
     }
 }
 
+#[cfg(test)]
+impl Ledger {
+    pub(crate) fn proposer(&self) -> &Proposer {
+        &self.0.proposer
+    }
+}
+
 impl Parts {
     #[allow(clippy::too_many_arguments, reason = "the one place where a ledger is put together")]
     fn new(
@@ -349,28 +369,85 @@ impl Parts {
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
         let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, inbox: Inbox::default() };
-        let tasks = Mutex::default();
-        Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear: Arc::new(ear), halt, tasks }
+        let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
+        Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }
+    }
+
+    async fn pin(&self, genesis: Genesis) -> Result<Lineage, PinRefused> {
+        let _turn = self.pinning.lock().await;
+        self.files.pin(&self.config, &genesis).await?;
+        let lineage = lineage_of(&genesis);
+        self.peers.pin(Some(genesis));
+        Ok(lineage)
+    }
+
+    /// The log is closed first: what is looked at then is what there will ever be.
+    async fn abandon(&self) -> Result<(), PinRefused> {
+        let _turn = self.pinning.lock().await;
+        if self.files.genesis().is_none() && self.log.closed() {
+            return Ok(());
+        }
+        if !self.log.close() {
+            return Err(PinRefused::Begun);
+        }
+        if self.stage.machine.lock().begun() {
+            self.log.reopen();
+            return Err(PinRefused::Begun);
+        }
+        if self.log.is_empty() { self.unpin().await } else { self.end_founding().await }
+    }
+
+    async fn unpin(&self) -> Result<(), PinRefused> {
+        self.files.unpin().await.inspect_err(|failed| self.lost(failed))?;
+        self.peers.pin(None);
+        self.log.reopen();
+        Ok(())
+    }
+
+    async fn end_founding(&self) -> Result<(), PinRefused> {
+        self.files.abandon().await.inspect_err(|failed| self.lost(failed))?;
+        self.peers.pin(None);
+        self.halt.halt(Fatal::Abandoned);
+        Ok(())
+    }
+
+    fn lost(&self, failed: &PinRefused) {
+        if let PinRefused::Disk(failed) = failed {
+            self.halt.halt(Fatal::Disk(failed.clone()));
+        }
     }
 
     fn begin(&self) {
         let (barrier, proposer, keeper) = (self.barrier.clone(), self.proposer.clone(), self.keeper.clone());
-        let (metrics, halt) = (self.raft.metrics(), self.halt.clone());
+        let (metrics, log, halt) = (self.raft.metrics(), self.log.clone(), self.halt.clone());
         *self.tasks.lock() = vec![
             runtime::spawn(async move { barrier.run().await }),
             runtime::spawn(proposer.run()),
             runtime::spawn(keeper.run()),
-            runtime::spawn(guard(metrics, halt)),
+            runtime::spawn(guard(metrics, log, halt)),
         ];
     }
+}
+
+/// Does what must not stop half way, though its caller may be gone.
+async fn to_the_end<T: Send + 'static>(
+    doing: impl Future<Output = Result<T, PinRefused>> + Send + 'static,
+) -> Result<T, PinRefused> {
+    let ended = DiskFailed { doing: "changing the genesis", cause: "the node is ending".into() };
+    runtime::spawn(doing).await.unwrap_or(Err(PinRefused::Disk(ended)))
 }
 
 /// Tells the node when Raft stops by itself.
 async fn guard(
     mut metrics: impl WatchReceiver<crate::raft::Watch, openraft::RaftMetrics<crate::raft::Types>>,
+    log: Log,
     halt: Halt,
 ) {
     let died = metrics.wait_until(|m| m.running_state.is_err()).await;
+    // A closed log refuses what Raft would append, and that ends it.
+    if log.closed() {
+        return halt.halt(Fatal::Abandoned);
+    }
     let why = match died.map(|m| m.running_state) {
         Ok(Err(fatal)) => fatal.to_string(),
         Ok(Ok(())) | Err(_) => "its task is gone".into(),
@@ -417,7 +494,7 @@ fn not_opened(fatal: Fatal) -> StartFailed {
     match fatal {
         Fatal::Disk(failed) => StartFailed::Disk(failed),
         Fatal::Damaged(what) => StartFailed::Damaged(what),
-        other @ (Fatal::Diverged { .. } | Fatal::TruncatedApplied { .. } | Fatal::Raft(_)) => {
+        other @ (Fatal::Diverged { .. } | Fatal::TruncatedApplied { .. } | Fatal::Raft(_) | Fatal::Abandoned) => {
             StartFailed::Raft(other.to_string())
         }
     }

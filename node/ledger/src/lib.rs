@@ -15,6 +15,8 @@ mod node_files;
 mod peers;
 mod propose;
 mod raft;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use ledger::Ledger;

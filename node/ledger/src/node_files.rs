@@ -1,6 +1,7 @@
 //! What a data folder says of itself: whose it is, which disk it is, which cluster it is pinned to, how often it has
 //! been started on.
 
+use crate::raft::store::AFTER_ALL_KEYS;
 use crate::{LedgerConfig, PinRefused, StartFailed};
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::name::{DiskId, NodeId};
@@ -9,9 +10,12 @@ use claviger_world::disk::{Batch, Disk, Space};
 use claviger_world::entropy::{Entropy, fresh};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SELF: &[u8] = b"node";
 const GENESIS: &[u8] = b"genesis";
+/// There when everything but the page must be cleared at the next start.
+const ABANDONED: &[u8] = b"abandoned";
 const FORMAT: u16 = 1;
 
 /// The folder's own page.
@@ -38,8 +42,11 @@ pub(crate) struct NodeFiles {
     disk: Arc<dyn Disk>,
     page: Page,
     genesis: Mutex<Option<Genesis>>,
+    /// Whether the next start clears everything.
+    abandoned: AtomicBool,
 }
 
+/// What changes the genesis is called one at a time: whoever calls sees to it.
 impl NodeFiles {
     /// Opens a folder, or makes a new one this node's, and counts the start.
     pub async fn open(
@@ -60,9 +67,12 @@ impl NodeFiles {
             return Err(StartFailed::OtherCluster { found: found.clone() });
         }
         let mut batch = Batch::default();
+        if read(ABANDONED)?.is_some() {
+            clear(&mut batch);
+        }
         batch.put(Space::Node, SELF, page.to_bytes());
         disk.write(batch).await.map_err(StartFailed::Disk)?;
-        Ok(NodeFiles { disk, page, genesis: Mutex::new(genesis) })
+        Ok(NodeFiles { disk, page, genesis: Mutex::new(genesis), abandoned: AtomicBool::new(false) })
     }
 
     /// Which disk this is.
@@ -82,6 +92,9 @@ impl NodeFiles {
 
     /// Pins a genesis that has this node, with this disk, in its roster.
     pub async fn pin(&self, cluster: &LedgerConfig, genesis: &Genesis) -> Result<(), PinRefused> {
+        if self.abandoned.load(Ordering::SeqCst) {
+            return Err(PinRefused::Begun);
+        }
         if let Some(pinned) = self.genesis() {
             return if pinned == *genesis { Ok(()) } else { Err(PinRefused::OtherGenesis) };
         }
@@ -106,4 +119,22 @@ impl NodeFiles {
         *self.genesis.lock() = None;
         Ok(())
     }
+
+    /// Forgets the genesis, and has the next start clear everything that Raft has written under it.
+    pub async fn abandon(&self) -> Result<(), PinRefused> {
+        self.abandoned.store(true, Ordering::SeqCst);
+        let mut batch = Batch::default();
+        batch.delete(Space::Node, GENESIS).put(Space::Node, ABANDONED, FORMAT.to_be_bytes().to_vec());
+        self.disk.write(batch).await.map_err(PinRefused::Disk)?;
+        *self.genesis.lock() = None;
+        Ok(())
+    }
+}
+
+/// Makes a folder as new, but for its page: this is the same disk.
+fn clear(batch: &mut Batch) {
+    for space in [Space::Log, Space::Raft, Space::Machine, Space::Records] {
+        batch.delete_range(space, &[][..], &AFTER_ALL_KEYS[..]);
+    }
+    batch.delete(Space::Node, GENESIS).delete(Space::Node, ABANDONED);
 }

@@ -8,7 +8,7 @@ use crate::raft::store::{Settled, Stage};
 use crate::{Author, ProposeFailed, Unknown};
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
-use claviger_core::name::NodeId;
+use claviger_core::name::{NodeId, TxnId};
 use claviger_core::txn::{BATCH_BYTES_MAX, BATCH_TXNS_MAX, Batch, Outcome, SignedBatch, Txn};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::propose_reply;
@@ -16,11 +16,11 @@ use claviger_world::network::CallFailed;
 use claviger_world::runtime::{self, Instant};
 use openraft_rt::WatchReceiver;
 use parking_lot::{Mutex, RwLock};
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// Batches of this node that may be under way at once. While they are, later transactions gather.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -41,36 +41,80 @@ struct Waiting {
 
 /// Where a transaction stands between its proposer, who may give up, and the batch that it is in, which may be offered
 /// to a leader. One of them is first: what its proposer was told surely did not happen is never offered afterwards.
-#[derive(Default)]
-struct Ticket(AtomicU8);
+struct Ticket {
+    /// Its place in the queue, which it keeps when it is put back.
+    place: u64,
+    stand: Mutex<Stand>,
+}
 
-const WAITING: u8 = 0;
-const OFFERED: u8 = 1;
-const ABANDONED: u8 = 2;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stand {
+    /// No leader can have it.
+    Waiting,
+    /// It may be in somebody's log.
+    Offered,
+    /// It was given up while it waited, and must not be offered any more.
+    Abandoned,
+    /// It was given up after it was offered: it may happen, but nobody here waits for it.
+    Left,
+}
 
 impl Ticket {
+    fn new(place: u64) -> Arc<Ticket> {
+        Arc::new(Ticket { place, stand: Mutex::new(Stand::Waiting) })
+    }
+
     /// Whether it may be offered. From here on it may be in somebody's log.
     fn offer(&self) -> bool {
-        self.turn(WAITING, OFFERED) != Err(ABANDONED)
+        let mut stand = self.stand.lock();
+        if *stand == Stand::Waiting {
+            *stand = Stand::Offered;
+        }
+        *stand != Stand::Abandoned
     }
 
-    /// The leader has not taken it.
+    /// The leader has not taken it. What was given up stays so.
     fn recall(&self) {
-        // An abandoned one stays so.
-        let _ = self.turn(OFFERED, WAITING);
+        let mut stand = self.stand.lock();
+        if *stand == Stand::Offered {
+            *stand = Stand::Waiting;
+        }
     }
 
-    /// Whether it can be given up with certainty.
-    fn abandon(&self) -> bool {
-        self.turn(WAITING, ABANDONED) != Err(OFFERED)
+    /// Nobody waits for it any more. Whether it surely does not happen.
+    fn give_up(&self) -> bool {
+        let mut stand = self.stand.lock();
+        *stand = match *stand {
+            Stand::Waiting | Stand::Abandoned => Stand::Abandoned,
+            Stand::Offered | Stand::Left => Stand::Left,
+        };
+        *stand == Stand::Abandoned
+    }
+
+    fn given_up(&self) -> bool {
+        matches!(*self.stand.lock(), Stand::Abandoned | Stand::Left)
     }
 
     fn abandoned(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == ABANDONED
+        *self.stand.lock() == Stand::Abandoned
     }
+}
 
-    fn turn(&self, from: u8, to: u8) -> Result<u8, u8> {
-        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
+/// A proposer's wait. However it ends, by an answer, at its deadline, or because its future was dropped: nothing of it
+/// is kept, and nothing that only waited is offered.
+struct Wait<'a> {
+    proposer: &'a Proposer,
+    id: TxnId,
+    ticket: Arc<Ticket>,
+    outcome: oneshot::Receiver<Settled>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.ticket.give_up();
+        self.proposer.queue.lock().remove(&self.ticket.place);
+        self.outcome.close();
+        self.proposer.stage.waiters.sweep(&self.id);
     }
 }
 
@@ -89,7 +133,9 @@ pub(crate) struct Proposer {
     raft: Raft,
     stage: Arc<Stage>,
     author: RwLock<Option<Arc<dyn Author>>>,
-    queue: Mutex<VecDeque<Waiting>>,
+    /// By place.
+    queue: Mutex<BTreeMap<u64, Waiting>>,
+    next_place: AtomicU64,
     bell: Notify,
     slots: Arc<Semaphore>,
 }
@@ -102,6 +148,7 @@ impl Proposer {
             stage,
             author: RwLock::new(None),
             queue: Mutex::default(),
+            next_place: AtomicU64::new(0),
             bell: Notify::new(),
             slots: Arc::new(Semaphore::new(BATCHES_IN_FLIGHT)),
         }
@@ -128,10 +175,10 @@ impl Proposer {
         }
         let unknown = Unknown { id: txn.id, turn: txn.turn };
         let deadline = runtime::now() + limit;
-        let ticket = Arc::new(Ticket::default());
+        let ticket = self.ticket();
         let waiting = Waiting { bytes, txn, deadline, ticket: ticket.clone() };
         self.settled(unknown, deadline, ticket, || {
-            self.queue.lock().push_back(waiting);
+            self.queue.lock().insert(waiting.ticket.place, waiting);
             self.bell.notify_one();
         })
         .await
@@ -149,7 +196,7 @@ impl Proposer {
         }
         let unknown = Unknown { id: first.id, turn: first.turn };
         let deadline = runtime::now() + limit;
-        let ticket = Arc::new(Ticket::default());
+        let ticket = self.ticket();
         let waiting = Waiting { bytes: bytes.len(), txn: first.clone(), deadline, ticket: ticket.clone() };
         let me = self.clone();
         self.settled(unknown, deadline, ticket, || {
@@ -161,6 +208,7 @@ impl Proposer {
     /// Begins to wait, sends, and waits. An outcome that was applied before is found in the table.
     async fn settled(&self, unknown: Unknown, deadline: Instant, ticket: Arc<Ticket>, send: impl FnOnce()) -> Settled {
         let outcome = self.stage.waiters.wait(unknown.id);
+        let mut wait = Wait { proposer: self, id: unknown.id, ticket, outcome };
         if let Some((known, turn)) = self.known(&unknown) {
             let mut revision = self.stage.revision.subscribe();
             let seen = revision.until(|r| (r.turn >= turn).then_some(()));
@@ -170,12 +218,14 @@ impl Proposer {
             };
         }
         send();
-        if let Ok(told) = runtime::timeout_at(deadline, outcome).await {
+        if let Ok(told) = runtime::timeout_at(deadline, &mut wait.outcome).await {
             return told.unwrap_or(Err(ProposeFailed::Stopped));
         }
-        let surely_not = ticket.abandon();
-        self.stage.waiters.sweep(&unknown.id);
-        Err(if surely_not { ProposeFailed::NoQuorum } else { ProposeFailed::Unknown(unknown) })
+        Err(if wait.ticket.give_up() { ProposeFailed::NoQuorum } else { ProposeFailed::Unknown(unknown) })
+    }
+
+    fn ticket(&self) -> Arc<Ticket> {
+        Ticket::new(self.next_place.fetch_add(1, Ordering::Relaxed))
     }
 
     fn known(&self, unknown: &Unknown) -> Option<(Outcome, u64)> {
@@ -218,23 +268,20 @@ impl Proposer {
     /// Puts back what nobody has taken, but for what was given up, to be gathered anew.
     fn requeue(&self, waiting: Vec<Waiting>) {
         let mut queue = self.queue.lock();
-        waiting.into_iter().rev().for_each(|w| queue.push_front(w));
+        let wanted = waiting.into_iter().filter(|w| !w.ticket.given_up());
+        queue.extend(wanted.map(|w| (w.ticket.place, w)));
         self.bell.notify_one();
     }
 
     fn take(&self) -> Vec<Waiting> {
         let mut queue = self.queue.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(next) = queue.pop_front() {
-            if next.ticket.abandoned() {
-                continue;
-            }
-            bytes += next.bytes;
+        while let Some(next) = queue.first_entry() {
+            bytes += next.get().bytes;
             if taken.len() == BATCH_TXNS_MAX || bytes > BATCH_BYTES_MAX - BATCH_MARGIN_BYTES {
-                queue.push_front(next);
                 break;
             }
-            taken.push(next);
+            taken.push(next.remove());
         }
         taken
     }
@@ -252,10 +299,11 @@ impl Proposer {
         let Some(deadline) = waiting.iter().map(|w| w.deadline).max() else { return Offered::Over };
         let mut maybe_in = false;
         let mut news = self.raft.server_metrics();
-        while deadline.remaining() > Duration::ZERO {
+        while deadline.remaining() > Duration::ZERO && !waiting.iter().all(|w| w.ticket.given_up()) {
             let leader = news.borrow_and_update().current_leader.map(NodeId);
             // One signature is over all of them: a batch with a transaction that was given up must not be offered.
-            if leader.is_some() && !waiting.iter().all(|w| w.ticket.offer()) {
+            let whole = !waiting.iter().any(|w| w.ticket.abandoned());
+            if !whole || (leader.is_some() && !waiting.iter().all(|w| w.ticket.offer())) {
                 waiting.iter().for_each(|w| w.ticket.recall());
                 return Offered::Broken;
             }
@@ -285,12 +333,38 @@ impl Proposer {
     async fn forward(&self, leader: NodeId, batch: Bytes, limit: Duration) -> Written {
         let request = pb::ProposeRequest { envelope: None, batch };
         let reply: Result<pb::ProposeReply, CallFailed> = self.peers.call(leader, request, limit).await;
-        match reply.as_ref().map(pb::ProposeReply::verdict) {
-            Ok(propose_reply::Verdict::Applied) => Written::Applied,
-            Ok(propose_reply::Verdict::NotLeader) => Written::NotLeader(None),
-            Ok(propose_reply::Verdict::Unknown | propose_reply::Verdict::Unspecified) => Written::Unknown,
-            Err(CallFailed::Refused(_)) => Written::NotLeader(None),
-            Err(CallFailed::Unreachable | CallFailed::Late) => Written::Unknown,
-        }
+        forwarded(reply.as_ref().map(pb::ProposeReply::verdict))
+    }
+}
+
+/// Only the leader's own word says for sure that a batch is not in its log. A refusal does not: an answer that cannot be
+/// read comes as one too, after the leader has acted.
+fn forwarded(reply: Result<propose_reply::Verdict, &CallFailed>) -> Written {
+    match reply {
+        Ok(propose_reply::Verdict::Applied) => Written::Applied,
+        Ok(propose_reply::Verdict::NotLeader) => Written::NotLeader(None),
+        Ok(propose_reply::Verdict::Unknown | propose_reply::Verdict::Unspecified) => Written::Unknown,
+        Err(CallFailed::Refused(_) | CallFailed::Unreachable | CallFailed::Late) => Written::Unknown,
+    }
+}
+
+#[cfg(test)]
+impl Proposer {
+    /// Transactions and batches that are on their way, and ids that somebody waits for.
+    pub fn kept(&self) -> (usize, usize, usize) {
+        let batches = BATCHES_IN_FLIGHT - self.slots.available_permits();
+        (self.queue.lock().len(), batches, self.stage.waiters.ids().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_not_the_leaders_word() {
+        let refused = CallFailed::Refused("the frame cannot be read".into());
+        assert_eq!(forwarded(Err(&refused)), Written::Unknown);
+        assert_eq!(forwarded(Ok(propose_reply::Verdict::NotLeader)), Written::NotLeader(None));
     }
 }

@@ -102,7 +102,9 @@ pub struct Revision {
     pub turn: u64,
     /// Cluster time: what a new transaction says it was decided at, too.
     pub cluster_time: UnixMs,
-    /// When the barrier's round began, by `Clock::awake_and_asleep`; zero if the revision is not from a barrier.
+    /// From a barrier: when its round began, by `Clock::awake_and_asleep`. From `Ledger::revision`: when the last round
+    /// began that was confirmed and applied here, zero if there was none yet. Else zero. Zero says nothing of freshness:
+    /// for that there is `Ledger::confirmed_at`.
     pub started_at: Duration,
 }
 
@@ -214,7 +216,7 @@ pub enum PinRefused {
     OtherCluster,
     /// Its roster has not this node with this disk.
     NotMember,
-    /// The log holds something already.
+    /// The log has begun: it holds a founding, or the genesis that it began with is being abandoned.
     Begun,
     /// The disk failed.
     Disk(DiskFailed),
@@ -278,6 +280,8 @@ pub enum Fatal {
     Damaged(&'static str),
     /// Raft stopped by itself.
     Raft(String),
+    /// The founding was abandoned after Raft had begun. The next start clears what it left, and the node is as new.
+    Abandoned,
 }
 
 impl fmt::Display for Fatal {
@@ -293,6 +297,7 @@ impl fmt::Display for Fatal {
             Fatal::TruncatedApplied { index } => write!(f, "Raft wanted to truncate applied entries from {index} on"),
             Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}"),
             Fatal::Raft(why) => write!(f, "Raft stopped: {why}"),
+            Fatal::Abandoned => f.write_str("the founding was abandoned: start the node again"),
         }
     }
 }

@@ -150,7 +150,6 @@ impl Node {
             founding: tokio::sync::Mutex::new(()),
             ceremony: parking_lot::Mutex::new(None),
             closed: parking_lot::Mutex::default(),
-            confirmed: parking_lot::Mutex::default(),
             hand_sealed: AtomicBool::new(false),
             expecting: parking_lot::Mutex::new(None),
             config,

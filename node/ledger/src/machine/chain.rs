@@ -44,9 +44,10 @@ impl Chain {
         let genesis = &founding.genesis;
         let header = &link.header;
         let first = header.number == 0 && header.previous == Digest([0; 32]) && header.lineage == lineage_of(genesis);
+        let named = header.roster == crypto::sha256(&[&genesis.roster.to_bytes()]);
         let keyed = header.txn_key.public == genesis.txn_public && header.generation == FIRST_GENERATION;
         let signed = crypto::verify(&genesis.txn_public, &header.signed_bytes(), &link.signature);
-        if !(first && keyed && signed && countersigned(&founding)) {
+        if !(first && named && keyed && signed && countersigned(&founding)) {
             return None;
         }
         Some(Chain {
@@ -57,15 +58,17 @@ impl Chain {
         })
     }
 
-    /// Follows the links that are stored, from the genesis record on.
-    pub fn walk(founding: Founding, links: Vec<HeaderLink>, roster: Roster) -> Option<Chain> {
+    /// Follows the links that are stored, from the genesis record on, to the roster that the newest one names. Else says
+    /// what is wrong.
+    pub fn walk(founding: Founding, links: Vec<HeaderLink>, roster: Roster) -> Result<Chain, &'static str> {
         let mut links = links.into_iter();
-        let mut chain = Chain::begin(founding, links.next()?)?;
-        for link in links {
-            chain = chain.extend(link)?;
+        let first = links.next().and_then(|link| Chain::begin(founding, link));
+        let chain = links.try_fold(first.ok_or(BROKEN)?, |chain, link| chain.extend(link).ok_or(BROKEN))?;
+        let named = chain.head.as_ref().map(|head| head.header.roster);
+        if named != Some(crypto::sha256(&[&roster.to_bytes()])) {
+            return Err("the roster is not the one that the header names");
         }
-        chain.roster = Some(roster);
-        Some(chain)
+        Ok(Chain { roster: Some(roster), ..chain })
     }
 
     /// Whether a transaction's puts and deletes leave the chain whole.
@@ -81,18 +84,21 @@ impl Chain {
             return None;
         }
         let mut headers = txn.puts.iter().filter(|put| put.key.table == Table::Header);
-        let roster = txn.puts.iter().filter(|put| put.key.table == Table::Roster);
+        let mut roster = txn.puts.iter().filter(|put| put.key.table == Table::Roster);
         let Some(put) = headers.next() else {
-            return (roster.count() == 0).then(|| self.clone());
+            return roster.next().is_none().then(|| self.clone());
         };
         let link = HeaderLink::from_bytes(&put.value).ok()?;
         let placed = put.key == RecordKey::numbered(Table::Header, link.header.number) && headers.next().is_none();
         let roster_digest = link.header.roster;
         let mut chain = self.extend(link).filter(|_| placed)?;
-        for put in roster {
-            chain.roster = Some(self.newer_roster(&put.key, &put.value, roster_digest)?);
+        match roster.next() {
+            Some(put) => chain.roster = Some(self.newer_roster(&put.key, &put.value, roster_digest)?),
+            // A link names another roster only together with that roster.
+            None if self.head.as_ref()?.header.roster != roster_digest => return None,
+            None => (),
         }
-        Some(chain)
+        roster.next().is_none().then_some(chain)
     }
 
     fn newer_roster(&self, key: &RecordKey, value: &[u8], digest: Digest) -> Option<Roster> {
@@ -168,6 +174,8 @@ fn value<'a>(txn: &'a Txn, key: &RecordKey) -> Option<&'a [u8]> {
     txn.puts.iter().find(|put| put.key == *key).map(|put| &put.value[..])
 }
 
+/// What is wrong with a chain whose links do not follow each other.
+const BROKEN: &str = "the header chain is broken";
 /// Tables that change by links alone.
 const CHAIN_TABLES: [Table; 3] = [Table::Header, Table::Genesis, Table::Roster];
 /// The generation that a founding begins with; recover, restore and promotion raise it.

@@ -9,7 +9,7 @@ mod index;
 mod outcomes;
 mod stored;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod view;
 
 pub(crate) use chain::{Chain, lineage_of};
@@ -139,6 +139,11 @@ impl Machine {
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         let (index, place, hashes) = self.recent.back()?;
         Some(hashes.checkpoint(*index, place))
+    }
+
+    /// Whether a founding was applied.
+    pub fn begun(&self) -> bool {
+        self.place != Place::default() || self.chain.head().is_some()
     }
 
     /// Where the state stands.
@@ -351,7 +356,7 @@ impl Run<'_> {
         let turn = machine.place.turn;
         machine.hashes.add(Element::Outcome { turn, id: &id, outcome: &outcome });
         stored::put_outcome(self.writes, turn, &id, &outcome);
-        machine.outcomes.insert(turn, id, outcome.clone());
+        assert!(machine.outcomes.insert(turn, id, outcome.clone()), "a transaction is decided once");
         self.applied.outcomes.push((id, outcome));
     }
 

@@ -2,7 +2,8 @@
 
 use claviger_core::name::TxnId;
 use claviger_core::txn::Outcome;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::VecDeque;
 
 #[derive(Default)]
 pub(super) struct Outcomes {
@@ -16,9 +17,13 @@ impl Outcomes {
         self.by_id.get(id)
     }
 
-    pub fn insert(&mut self, turn: u64, id: TxnId, outcome: Outcome) {
-        self.by_id.insert(id, outcome);
+    /// Remembers an outcome. Whether there was none under that id: else nothing is remembered.
+    #[must_use]
+    pub fn insert(&mut self, turn: u64, id: TxnId, outcome: Outcome) -> bool {
+        let Entry::Vacant(place) = self.by_id.entry(id) else { return false };
+        place.insert(outcome);
         self.by_turn.push_back((turn, id));
+        true
     }
 
     /// Takes the oldest outcome out if it was decided before `horizon`.

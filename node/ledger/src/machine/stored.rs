@@ -28,6 +28,8 @@ const OUTCOME: u8 = b'o';
 const TOMBSTONE: u8 = b't';
 /// Format number of the state.
 const FORMAT: u16 = 1;
+/// Highest sequence and turn that are taken from anywhere: no cluster counts so far, and one more must not overflow.
+const COUNT_MAX: u64 = 1 << 62;
 /// Pairs read at a time.
 const SCAN_PAIRS: usize = 1_024;
 
@@ -128,7 +130,7 @@ impl Loading {
         let mut v = Reader::new(&stored);
         match k.u8()? {
             COLLECTION => self.collection(Collection::read(&mut k)?, v.u64()?),
-            OUTCOME => self.outcome(k.u64()?, TxnId::read(&mut k)?, Outcome::read(&mut v)?),
+            OUTCOME => self.outcome(k.u64()?, TxnId::read(&mut k)?, Outcome::read(&mut v)?)?,
             TOMBSTONE => self.tombstone(RecordKey::read(&mut k)?, v.u64()?, v.u64()?)?,
             _ if key == STATE => return self.state(v),
             _ if key == SOUNDNESS => return self.soundness(v),
@@ -143,9 +145,10 @@ impl Loading {
         self.collections.insert(collection, version);
     }
 
-    fn outcome(&mut self, turn: u64, id: TxnId, outcome: Outcome) {
+    fn outcome(&mut self, turn: u64, id: TxnId, outcome: Outcome) -> Result<(), LoadFailed> {
         self.hashes.add(Element::Outcome { turn, id: &id, outcome: &outcome });
-        self.outcomes.insert(turn, id, outcome);
+        let first = self.outcomes.insert(turn, id, outcome);
+        if first { Ok(()) } else { Err(LoadFailed::Damaged("a transaction has two outcomes")) }
     }
 
     fn tombstone(&mut self, key: RecordKey, version: Version, turn: u64) -> Result<(), LoadFailed> {
@@ -162,6 +165,9 @@ impl Loading {
             return Err(LoadFailed::Damaged("the state is of a format that this release does not know"));
         }
         self.place = Place { sequence: v.u64()?, turn: v.u64()?, time: UnixMs(v.u64()?) };
+        if self.place.sequence.max(self.place.turn) > COUNT_MAX {
+            return Err(LoadFailed::Damaged("the state has counted too far"));
+        }
         // The hashes are compared as part of the whole, once everything is read.
         Digest::read(&mut v)?;
         Digest::read(&mut v)?;
@@ -179,7 +185,7 @@ impl Loading {
         let chain = match (self.genesis, self.roster) {
             (None, None) => Chain::default(),
             (Some(genesis), Some(roster)) => {
-                Chain::walk(genesis, self.links, roster).ok_or(LoadFailed::Damaged("the header chain is broken"))?
+                Chain::walk(genesis, self.links, roster).map_err(LoadFailed::Damaged)?
             }
             _ => return Err(LoadFailed::Damaged("genesis or roster is missing")),
         };

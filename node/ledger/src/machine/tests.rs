@@ -9,7 +9,7 @@ use claviger_core::name::{Digest, DiskId, NodeId};
 use claviger_core::record::Table;
 use claviger_core::roster::{Countersignature, Founding, Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret;
-use claviger_world::disk::Change;
+use claviger_world::disk::{Change, Space};
 use std::ops::Bound;
 
 /// A machine with its disk, and the keys of its cluster.
@@ -22,11 +22,11 @@ struct World {
     key_number: u32,
 }
 
-fn key(n: u8) -> SigningKey {
+pub(crate) fn key(n: u8) -> SigningKey {
     SigningKey::from_seed(Secret::of(Fresh::drawn([n; 32])))
 }
 
-fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let member = Member { node: NodeId(1), key: key(1).public(), disk: DiskId([1; 16]), role: Role::Voter };
     Genesis {
         cluster: "test".parse().unwrap(),
@@ -58,7 +58,7 @@ fn header(lineage: Lineage) -> Header {
     }
 }
 
-fn founding_txn(countersigner: &SigningKey) -> Txn {
+pub(crate) fn founding_txn(countersigner: &SigningKey) -> Txn {
     let genesis = genesis();
     let link = sign_header(&key(100), header(lineage_of(&genesis)));
     let signature = sign(countersigner, &genesis.signed_bytes());
@@ -159,7 +159,7 @@ impl World {
     }
 }
 
-fn store(memory: &mut Memory, change: Change) {
+pub(crate) fn store(memory: &mut Memory, change: Change) {
     match change {
         Change::Put(space, key, value) => {
             memory.0.insert((space, key), value);
@@ -396,4 +396,67 @@ fn a_state_is_read_back_as_it_was_and_refuses_a_changed_bit() {
         damaged.0.insert(place.clone(), value.into());
         assert!(Machine::load(&damaged, Some(world.lineage)).is_err(), "{place:?}");
     }
+}
+
+/// What a load refuses when one stored pair is another.
+fn refused(world: &World, space: Space, key: Vec<u8>, value: Vec<u8>) -> &'static str {
+    let mut spoilt = Memory(world.memory.0.clone());
+    spoilt.0.insert((space, key.into()), value.into());
+    match Machine::load(&spoilt, Some(world.lineage)) {
+        Err(LoadFailed::Damaged(what)) => what,
+        Err(LoadFailed::Disk(_)) | Ok(_) => "nothing",
+    }
+}
+
+#[test]
+fn a_roster_is_the_one_that_the_newest_link_names() {
+    let mut world = World::founded();
+    let other = Roster { epoch: 2, ..genesis().roster };
+    let record = RecordKey::only(Table::Roster);
+    let stored = [&1_u64.to_be_bytes()[..], &other.to_bytes()].concat();
+    let said = refused(&world, Space::Records, record.to_array().to_vec(), stored);
+    assert_eq!(said, "the roster is not the one that the header names");
+    let alone = world.link(|h| h.roster = sha256(&[&other.to_bytes()]));
+    assert_eq!(world.apply(vec![alone]), ["refused: Unlawful"], "a link that names a roster brings it");
+    let mut both = world.link(|h| h.roster = sha256(&[&other.to_bytes()]));
+    both.relies.push(Reliance::Exact(record, 1));
+    both.puts.push(Put { key: record, value: other.to_bytes() });
+    let later = world.link(|h| h.seal_epoch = 1);
+    assert_eq!(world.apply(vec![both]), ["accepted 2"]);
+    assert_eq!(world.apply(vec![later]), ["refused: the record is at 2"]);
+    let later = world.link(|h| h.seal_epoch = 1);
+    assert_eq!(world.apply(vec![later]), ["accepted 3"]);
+    let reloaded = Machine::load(&world.memory, Some(world.lineage)).unwrap();
+    assert_eq!(reloaded.chain().roster(), Some(&other));
+}
+
+#[test]
+fn refuses_a_founding_whose_header_names_another_roster() {
+    let mut world = World::unfounded();
+    let mut txn = founding_txn(&key(1));
+    let named = Header { roster: Digest([7; 32]), ..header(world.lineage) };
+    let place = RecordKey::numbered(Table::Header, 0);
+    let put = txn.puts.iter_mut().find(|put| put.key == place).unwrap();
+    put.value = sign_header(&key(100), named).to_bytes();
+    assert_eq!(world.apply(vec![txn]), ["ignored: Foreign"]);
+}
+
+#[test]
+fn a_state_with_two_outcomes_for_one_transaction_is_refused() {
+    let mut world = World::founded();
+    let txn = world.put(steward(1), 0, b"x");
+    let id = txn.id;
+    assert_eq!(world.apply(vec![txn]), ["accepted 2"]);
+    let second = [&b"o"[..], &9_u64.to_be_bytes(), &id.0].concat();
+    let said = refused(&world, Space::Machine, second, Outcome::Accepted(2).to_bytes());
+    assert_eq!(said, "a transaction has two outcomes");
+}
+
+#[test]
+fn a_state_that_cannot_count_on_is_refused() {
+    let world = World::founded();
+    let mut state = world.memory.0[&(Space::Machine, bytes::Bytes::from_static(b"a"))].to_vec();
+    state[10..18].copy_from_slice(&u64::MAX.to_be_bytes());
+    let said = refused(&world, Space::Machine, b"a".to_vec(), state);
+    assert_eq!(said, "the state has counted too far");
 }

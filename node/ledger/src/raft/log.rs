@@ -52,6 +52,10 @@ struct Tail {
     last: Option<LogId>,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// Index of the first batch: everything before it is blank or membership.
+    first_batch: Option<u64>,
+    /// Nothing may be appended any more.
+    closed: bool,
 }
 
 impl Log {
@@ -62,7 +66,8 @@ impl Log {
         let vote = read(VOTE)?.map(decode::<Vote>).transpose().map_err(damaged)?;
         let last = last_entry(&*disk)?.map(|entry| entry.log_id).or(purged);
         let durable_end = last.map_or(0, |l| l.index + 1);
-        let tail = Tail { durable_end, last, purged, vote, ..Tail::default() };
+        let first_batch = first_batch(&*disk)?;
+        let tail = Tail { durable_end, last, purged, vote, first_batch, ..Tail::default() };
         Ok(Log(Arc::new(Shared { disk, halt, tail: Mutex::new(tail), applied_end: AtomicU64::new(0) })))
     }
 
@@ -74,6 +79,28 @@ impl Log {
     /// Whether nothing was ever appended.
     pub fn is_empty(&self) -> bool {
         self.0.tail.lock().last.is_none()
+    }
+
+    /// Whether there is a batch in the log.
+    pub fn begun(&self) -> bool {
+        self.0.tail.lock().first_batch.is_some()
+    }
+
+    /// Refuses every append from here on, unless there is a batch in the log already. Whether it does.
+    pub fn close(&self) -> bool {
+        let mut tail = self.0.tail.lock();
+        tail.closed |= tail.first_batch.is_none();
+        tail.closed
+    }
+
+    /// Takes appends again.
+    pub fn reopen(&self) {
+        self.0.tail.lock().closed = false;
+    }
+
+    /// Whether appends are refused.
+    pub fn closed(&self) -> bool {
+        self.0.tail.lock().closed
     }
 
     async fn write(&self, batch: Batch) -> Result<(), io::Error> {
@@ -129,6 +156,9 @@ impl Tail {
     fn push(&mut self, entry: Entry, size: usize) {
         self.last = Some(entry.log_id);
         self.bytes += size;
+        if matches!(entry.payload, EntryPayload::Normal(_)) {
+            self.first_batch.get_or_insert(entry.log_id.index);
+        }
         self.entries.insert(entry.log_id.index, (entry, size));
     }
 
@@ -149,6 +179,7 @@ impl Tail {
         let gone = self.entries.split_off(&index);
         self.bytes -= gone.values().map(|(_, size)| size).sum::<usize>();
         self.durable_end = self.durable_end.min(index);
+        self.first_batch = self.first_batch.filter(|first| *first < index);
     }
 
     fn cut_to(&mut self, end: u64) {
@@ -234,6 +265,9 @@ impl RaftLogStorage<Types> for Log {
         let mut end = 0;
         let (stored, edition) = {
             let mut tail = self.0.tail.lock();
+            if tail.closed {
+                return Err(io::Error::other("the founding is being abandoned"));
+            }
             for entry in entries {
                 let bytes = encode(&entry);
                 end = entry.log_id.index + 1;
@@ -303,6 +337,22 @@ fn last_entry(disk: &dyn Disk) -> Result<Option<Entry>, Fatal> {
     }
     let Some((_, stored)) = first_from(low)?.pop() else { return Ok(None) };
     decode(stored).map(Some).map_err(damaged)
+}
+
+/// Index of the first batch that the disk holds. It is sought from the beginning: once there is one, it comes soon.
+fn first_batch(disk: &dyn Disk) -> Result<Option<u64>, Fatal> {
+    let mut from = key(0);
+    loop {
+        let pairs = disk.scan(Space::Log, &from, None, 16).map_err(Fatal::Disk)?;
+        let Some((last, _)) = pairs.last() else { return Ok(None) };
+        from = Bytes::from([last, &[0][..]].concat());
+        for (_, stored) in pairs {
+            let entry: Entry = decode(stored).map_err(damaged)?;
+            if matches!(entry.payload, EntryPayload::Normal(_)) {
+                return Ok(Some(entry.log_id.index));
+            }
+        }
+    }
 }
 
 fn key(index: u64) -> Bytes {

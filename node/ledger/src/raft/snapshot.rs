@@ -11,12 +11,11 @@ use claviger_core::name::{Digest, Lineage, NodeId};
 use claviger_proto::peer::v1 as pb;
 use claviger_world::disk::{DiskFailed, Space};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of keys and values in one chunk; a record that is longer travels alone.
 const CHUNK_BYTES: usize = 1 << 20;
-/// Longest state that is put together in memory, in bytes.
+/// Longest state that is put together in memory, in bytes: of all senders, for only one transfer is held.
 const SNAPSHOT_BYTES_MAX: usize = 1 << 30;
 /// Pairs read at a time.
 const SCAN_PAIRS: usize = 256;
@@ -135,12 +134,13 @@ impl Sum {
     }
 }
 
-/// Transfers that are under way, one for each sender.
+/// The transfer that is under way. There is one leader, so there is one: that of the highest vote.
 #[derive(Default)]
-pub(crate) struct Inbox(Mutex<BTreeMap<NodeId, Transfer>>);
+pub(crate) struct Inbox(Mutex<Option<Transfer>>);
 
-#[derive(Default)]
 struct Transfer {
+    from: NodeId,
+    vote: Vote,
     number: u64,
     next_chunk: u64,
     bytes: usize,
@@ -157,7 +157,7 @@ pub(crate) enum Progress {
 }
 
 impl Inbox {
-    /// Takes a chunk. A first chunk ends whatever transfer its sender had under way.
+    /// Takes a chunk. A first chunk ends whatever transfer was under way, unless that was under a higher vote.
     pub fn take(
         &self,
         from: NodeId,
@@ -165,12 +165,11 @@ impl Inbox {
         pinned: Option<Lineage>,
     ) -> Result<Progress, Unreadable> {
         let vote: Vote = need(chunk.vote)?;
-        let mut transfer = self.expected(from, chunk.transfer, chunk.number)?;
+        let mut transfer = self.expected(from, vote, chunk.transfer, chunk.number)?;
         chunk.pairs.into_iter().try_for_each(|pair| transfer.add(pair))?;
         transfer.next_chunk = chunk.number + 1;
         let Some(seal) = chunk.seal else {
-            self.0.lock().insert(from, transfer);
-            return Ok(Progress::Taken);
+            return self.keep(transfer).map(|()| Progress::Taken);
         };
         if !transfer.sum.agrees(&seal) {
             return Err(Unreadable);
@@ -186,12 +185,28 @@ impl Inbox {
         Ok(Progress::Whole { vote, meta: SnapshotMeta { last_log_id: Some(last), last_membership }, image })
     }
 
-    fn expected(&self, from: NodeId, number: u64, chunk: u64) -> Result<Transfer, Unreadable> {
-        let known = self.0.lock().remove(&from);
-        if chunk == 0 {
-            return Ok(Transfer { number, ..Transfer::default() });
+    /// Takes the transfer out that a chunk goes on with.
+    fn expected(&self, from: NodeId, vote: Vote, number: u64, chunk: u64) -> Result<Transfer, Unreadable> {
+        let mut held = self.0.lock();
+        if chunk > 0 {
+            let wanted = |t: &mut Transfer| (t.from, t.number, t.next_chunk, t.vote) == (from, number, chunk, vote);
+            return held.take_if(wanted).ok_or(Unreadable);
         }
-        known.filter(|t| t.number == number && t.next_chunk == chunk).ok_or(Unreadable)
+        if held.as_ref().is_some_and(|t| t.vote > vote && t.from != from) {
+            return Err(Unreadable);
+        }
+        *held = None;
+        Ok(Transfer { from, vote, number, next_chunk: 0, bytes: 0, sum: Sum::default(), memory: Memory::default() })
+    }
+
+    /// Holds a transfer until its next chunk, unless a better one has begun meanwhile.
+    fn keep(&self, transfer: Transfer) -> Result<(), Unreadable> {
+        let mut held = self.0.lock();
+        if held.as_ref().is_some_and(|t| t.vote > transfer.vote) {
+            return Err(Unreadable);
+        }
+        *held = Some(transfer);
+        Ok(())
     }
 }
 
@@ -207,5 +222,32 @@ impl Transfer {
             None => Ok(()),
             Some(_) => Err(Unreadable),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(term: u64, node: u64, transfer: u64, number: u64) -> pb::SnapshotChunk {
+        let pair = pb::SnapshotPair { space: 3, key: vec![number as u8].into(), value: vec![0; 1_000].into() };
+        let vote = Some(Vote::new_committed(term, node).to_wire());
+        pb::SnapshotChunk { vote, transfer, number, pairs: vec![pair], seal: None }
+    }
+
+    #[test]
+    fn holds_one_transfer_for_all_senders_and_that_of_the_newest_leader() {
+        let inbox = Inbox::default();
+        let take = |node, chunk| inbox.take(NodeId(node), chunk, None).is_ok();
+        let held = || inbox.0.lock().as_ref().map(|t| (t.from.0, t.bytes));
+        assert!(take(2, chunk(5, 2, 1, 0)));
+        assert!(take(2, chunk(5, 2, 1, 1)));
+        assert_eq!(held(), Some((2, 2_002)));
+        assert!(!take(3, chunk(4, 3, 1, 0)), "a vote that was overtaken");
+        assert!(!take(3, chunk(5, 2, 1, 2)), "another's transfer");
+        assert!(take(3, chunk(6, 3, 9, 0)));
+        assert_eq!(held(), Some((3, 1_001)), "the older one is gone");
+        assert!(!take(2, chunk(5, 2, 1, 2)));
+        assert!(take(3, chunk(6, 3, 9, 1)));
     }
 }

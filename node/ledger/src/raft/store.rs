@@ -79,7 +79,8 @@ impl Waiters {
         outcomes.into_iter().for_each(|(id, outcome)| self.tell(&id, &Ok(outcome)));
     }
 
-    fn ids(&self) -> Vec<TxnId> {
+    /// Everybody that is waited for.
+    pub fn ids(&self) -> Vec<TxnId> {
         self.0.lock().keys().copied().collect()
     }
 }
@@ -242,6 +243,9 @@ impl Store {
     }
 
     async fn install(&mut self, position: Position, proven: Proven) -> io::Result<()> {
+        if self.log.closed() {
+            return Err(io::Error::other("the founding is being abandoned"));
+        }
         let Proven { memory, mut machine } = proven;
         let mut writes = Batch::default();
         for space in crate::machine::SPACES {
@@ -346,5 +350,5 @@ impl RaftSnapshotBuilder<Types> for Builder {
     }
 }
 
-/// Greater than every key of the spaces that a snapshot replaces.
-const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];
+/// Greater than every key of the spaces that a snapshot replaces, or a new start clears.
+pub(crate) const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
+/// Highest log index that is taken from anywhere. No log grows so long.
+const INDEX_MAX: u64 = 1 << 62;
 /// Entries in one append, at most.
 const APPEND_ENTRIES_MAX: usize = 4_096;
 /// Longest log entry on the wire or on disk: a batch and what is around it.
@@ -64,7 +66,11 @@ impl Wire for LogId {
     fn to_wire(&self) -> pb::RaftLogId {
         pb::RaftLogId { leader: Some(self.leader_id.to_wire()), index: self.index }
     }
+    /// What follows an index must be one too: a hostile one must not overflow anywhere.
     fn from_wire(m: pb::RaftLogId) -> Result<Self, Unreadable> {
+        if m.index > INDEX_MAX {
+            return Err(Unreadable);
+        }
         Ok(RaftLogId { leader_id: need(m.leader)?, index: m.index })
     }
 }
@@ -144,7 +150,7 @@ impl Wire for AppendEntriesRequest<Types> {
         }
         let prev_log_id: Option<LogId> = maybe(m.previous)?;
         let entries = m.entries.into_iter().map(Entry::from_wire).collect::<Result<Vec<_>, _>>()?;
-        let first = prev_log_id.map_or(0, |p| p.index.wrapping_add(1));
+        let first = prev_log_id.map_or(0, |p| p.index + 1);
         if !entries.iter().zip(first..).all(|(entry, index)| entry.log_id.index == index) {
             return Err(Unreadable);
         }
@@ -276,5 +282,22 @@ mod tests {
         let mut voteless = request(vec![]).to_wire();
         voteless.vote = None;
         assert!(AppendEntriesRequest::<Types>::from_wire(voteless).is_err());
+    }
+
+    #[test]
+    fn refuses_an_index_that_nothing_can_follow() {
+        let entry = |index| Entry { log_id: id(1, 1, index), payload: EntryPayload::Blank };
+        let read = |previous, next| {
+            let request = AppendEntriesRequest::<Types> {
+                vote: Vote::new_committed(1, 1),
+                prev_log_id: Some(id(1, 1, previous)),
+                entries: vec![entry(next)],
+                leader_commit: None,
+            };
+            AppendEntriesRequest::<Types>::from_wire(request.to_wire()).is_ok()
+        };
+        assert!(!read(u64::MAX - 1, u64::MAX));
+        assert!(!read(u64::MAX, 0));
+        assert!(read(INDEX_MAX - 1, INDEX_MAX));
     }
 }

@@ -179,6 +179,7 @@ impl Service {
     pub(crate) fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
         self.book_holds_its_head(view)?;
         self.seal.open(root, view)?;
+        *self.founded.lock() = None;
         self.page_opening();
         tracing::info!(node = self.config.node.0, "the node is open");
         Ok(())

@@ -29,6 +29,7 @@ const ENROL_DOMAIN: &[u8] = b"claviger/v1/enrol\0";
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// What is asked of a founding.
+#[derive(Clone, PartialEq, Eq)]
 pub struct FoundAsk {
     /// Shares that open; 0 for a static slot.
     pub threshold: u8,
@@ -51,31 +52,26 @@ pub struct Founded {
     pub sequence: u64,
 }
 
-impl Founded {
-    /// Whether it was founded for exactly these custodians, in this order.
-    pub(crate) fn is_for(&self, ask: &FoundAsk) -> bool {
-        let holders = self.shares.iter().map(|(holder, _)| holder);
-        holders.eq(ask.custodians.iter().map(|c| &c.identity))
-    }
-}
-
 impl Service {
     /// Founds the cluster, to the end, whether or not the caller still waits: shares that were dealt must reach somebody.
     /// The caller has been judged.
     pub(crate) async fn found(self: &Arc<Self>, ask: FoundAsk) -> Result<Founded, Failure> {
         let service = self.clone();
         let founding = runtime::spawn(async move {
-            let founded = service.found_alone(ask).await?;
-            *service.founded.lock() = Some(founded.clone());
+            let founded = service.found_alone(ask.clone()).await?;
+            *service.founded.lock() = Some((ask, founded.clone()));
             Ok(founded)
         });
         founding.await.unwrap_or(Err(UNFINISHED))
     }
 
     /// What the last founding by this process came to, once more: for a founder whose answer was lost. The share files are
-    /// sealed to their custodians. Forgotten with the first share that is accepted.
-    pub(crate) fn founded_before(&self, founder: &Identity) -> Option<Founded> {
-        self.founded.lock().clone().filter(|_| self.config.founders.contains(founder))
+    /// sealed to their custodians. Only for the same ask, keys and all; forgotten with the first share that is accepted here,
+    /// and when this node is opened, whoever hosted the ceremony.
+    pub(crate) fn founded_before(&self, founder: &Identity, ask: &FoundAsk) -> Option<Founded> {
+        let kept = self.founded.lock();
+        let (asked, founded) = kept.as_ref()?;
+        (self.config.founders.contains(founder) && asked == ask).then(|| founded.clone())
     }
 
     async fn found_alone(&self, ask: FoundAsk) -> Result<Founded, Failure> {
@@ -237,10 +233,16 @@ impl Service {
 
     /// Clears what an unfinished founding left on every node that can be reached.
     pub(crate) async fn abandon(&self) -> Result<(), Failure> {
+        let _alone = self.founding.try_lock().map_err(|_| Why::Contended)?;
         let Some(lineage) = self.ledger.lineage() else { return Ok(()) };
-        let step = peer::Abandon { lineage: lineage.0.to_vec().into() };
-        for node in self.others() {
-            self.ask_founding(node, found_request::Step::Abandon(step.clone())).await?;
+        if self.ledger.founding_begun() {
+            return Err(Refused::AlreadyFounded.into());
+        }
+        for ask in [true, false] {
+            for node in self.others() {
+                let step = peer::Abandon { lineage: lineage.0.to_vec().into(), ask };
+                self.ask_founding(node, found_request::Step::Abandon(step)).await?;
+            }
         }
         self.ledger.abandon_genesis().await.map_err(|_| Refused::AlreadyFounded.into())
     }
@@ -306,6 +308,8 @@ impl Service {
     async fn hear_abandon(&self, said: &peer::Abandon) -> Result<(), String> {
         match self.ledger.lineage() {
             None => Ok(()),
+            Some(_) if self.ledger.founding_begun() => Err("the log of this node holds a founding".into()),
+            Some(lineage) if lineage.0[..] == said.lineage[..] && said.ask => Ok(()),
             Some(lineage) if lineage.0[..] == said.lineage[..] => {
                 self.ledger.abandon_genesis().await.map_err(|e| e.to_string())
             }

@@ -26,7 +26,7 @@ use crate::audit::Book;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::node::{NodeConfig, World};
-use crate::seal::{Expecting, Founded, OpenCeremony, Opened, Seal};
+use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
@@ -60,12 +60,10 @@ pub struct Service {
     pub(crate) book: Book,
     pub(crate) metrics: Metrics,
     /// Kept until the first share is accepted, for a founder whose answer was lost.
-    pub(crate) founded: parking_lot::Mutex<Option<Founded>>,
+    pub(crate) founded: parking_lot::Mutex<Option<(FoundAsk, Founded)>>,
     pub(crate) founding: tokio::sync::Mutex<()>,
     pub(crate) ceremony: parking_lot::Mutex<Option<OpenCeremony>>,
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
-    /// When the newest confirmed read round began, for callers who ask for staleness.
-    pub(crate) confirmed: parking_lot::Mutex<Option<Duration>>,
     pub(crate) hand_sealed: AtomicBool,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
 }
@@ -106,10 +104,10 @@ impl Service {
     /// Waits until everything that follows is at least as fresh as asked.
     pub(crate) async fn reading(&self, read: ReadAsk) -> Result<Reading, Failure> {
         let stale = Duration::from_millis(read.allow_stale_ms.min(STALE_MS_MAX).into());
-        let recent = self.confirmed.lock().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
+        let recent = self.ledger.confirmed_at().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
         let mut revision = match recent {
             Some(started_at) => Revision { started_at, ..self.ledger.revision() },
-            None => self.confirmed_round().await?,
+            None => self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)?,
         };
         if revision.sequence < read.min_revision {
             let waited = self.ledger.applied_at_least(read.min_revision, REQUEST_WAIT).await;
@@ -120,13 +118,6 @@ impl Service {
             opened: self.seal.opened().ok(),
             limit: AgeLimit { confirmed_at: revision.started_at, good_for: FRESH_FOR.max(stale) },
         })
-    }
-
-    async fn confirmed_round(&self) -> Result<Revision, Failure> {
-        let revision = self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)?;
-        let mut confirmed = self.confirmed.lock();
-        *confirmed = (*confirmed).max(Some(revision.started_at));
-        Ok(revision)
     }
 
     /// Whether an answer made from a reading may still be handed over. Looked at last.

@@ -63,7 +63,7 @@ pub struct Offered {
 impl Service {
     /// Founds the cluster.
     pub async fn initialize(self: &Arc<Self>, visit: &Visit, ask: FoundAsk) -> Result<Founded, Failure> {
-        if let Some(founded) = self.founded_before(visit.caller()?.identity()).filter(|f| f.is_for(&ask)) {
+        if let Some(founded) = self.founded_before(visit.caller()?.identity(), &ask) {
             return Ok(founded);
         }
         let _leave = self.gate.authorise::<Initialize>(visit.caller()?, Cluster, &self.ledger.view(), None)?;

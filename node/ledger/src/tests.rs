@@ -1,0 +1,318 @@
+//! A ledger of one node on a disk in memory: what needs a whole ledger, but no cluster.
+
+use crate::machine::tests::{founding_txn, genesis, key, store};
+use crate::machine::{Memory, lineage_of};
+use crate::{
+    Author, Fatal, Ledger, LedgerConfig, Observer, PinRefused, ProposeFailed, Revision, Timings, World,
+};
+use claviger_core::crypto::sign_batch;
+use claviger_core::name::{NodeId, TxnId};
+use claviger_core::record::RecordKey;
+use claviger_core::roster::Genesis;
+use claviger_core::time::UnixMs;
+use claviger_core::txn::{Batch, Effect, Outcome, SignedBatch, Txn};
+use claviger_world::clock::Clock;
+use claviger_world::disk::{self, AppendFile, BoxFuture, Disk, DiskFailed, Pair, Reading, Space};
+use claviger_world::entropy::Entropy;
+use claviger_world::network::{Answer, CallFailed, Frame, Network};
+use claviger_world::runtime;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A disk in memory. Every write takes a millisecond.
+#[derive(Default)]
+struct MemoryDisk(Mutex<Memory>);
+
+impl Reading for MemoryDisk {
+    fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
+        self.0.lock().read(space, key)
+    }
+    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, DiskFailed> {
+        self.0.lock().scan(space, from, to, limit)
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn write(&self, batch: disk::Batch) -> BoxFuture<'static, Result<(), DiskFailed>> {
+        let mut memory = self.0.lock();
+        batch.0.into_iter().for_each(|change| store(&mut memory, change));
+        Box::pin(async {
+            runtime::sleep(Duration::from_millis(1)).await;
+            Ok(())
+        })
+    }
+    fn pin(&self) -> Arc<dyn Reading> {
+        Arc::new(Memory(self.0.lock().0.clone()))
+    }
+    fn open(&self, _: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
+        Err(no_files())
+    }
+    fn files(&self) -> Result<Vec<String>, DiskFailed> {
+        Err(no_files())
+    }
+    fn remove(&self, _: &str) -> Result<(), DiskFailed> {
+        Err(no_files())
+    }
+}
+
+fn no_files() -> DiskFailed {
+    DiskFailed { doing: "opening a file", cause: "there are none here".into() }
+}
+
+/// Nobody else is there.
+struct Nobody;
+
+impl Network for Nobody {
+    fn call(&self, _: &str, _: Frame, _: Duration) -> BoxFuture<'static, Result<Answer, CallFailed>> {
+        Box::pin(async { Err(CallFailed::Unreachable) })
+    }
+}
+
+struct Stopwatch(runtime::Instant);
+
+impl Clock for Stopwatch {
+    fn now(&self) -> UnixMs {
+        UnixMs(1_000_000)
+    }
+    fn awake_and_asleep(&self) -> Duration {
+        runtime::now() - self.0
+    }
+}
+
+/// Counts: the first that is drawn, the disk's id, is the one that the genesis names.
+struct Counter(AtomicU8);
+
+impl Entropy for Counter {
+    fn fill(&self, out: &mut [u8]) {
+        out.fill(self.0.fetch_add(1, Ordering::Relaxed));
+    }
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<Fatal>>);
+
+impl Observer for Told {
+    fn applied(&self, _: &[RecordKey], _: &Revision) {}
+    fn replaced(&self, _: &Revision) {}
+    fn fatal(&self, why: &Fatal) {
+        self.0.lock().push(why.clone());
+    }
+}
+
+struct Keyring;
+
+impl Author for Keyring {
+    fn sign(&self, batch: Batch) -> Option<SignedBatch> {
+        Some(sign_batch(&key(100), batch))
+    }
+}
+
+/// What of a node outlives its lives.
+struct Rig {
+    disk: Arc<MemoryDisk>,
+    entropy: Arc<Counter>,
+    told: Arc<Told>,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        Rig { disk: Arc::default(), entropy: Arc::new(Counter(AtomicU8::new(1))), told: Arc::default() }
+    }
+
+    async fn start(&self) -> Ledger {
+        let config = LedgerConfig {
+            node: NodeId(1),
+            cluster: genesis().cluster,
+            addresses: BTreeMap::from([(NodeId(1), "here".into())]),
+            timings: Timings::default(),
+        };
+        let world = World {
+            disk: self.disk.clone(),
+            network: Arc::new(Nobody),
+            clock: Arc::new(Stopwatch(runtime::now())),
+            entropy: self.entropy.clone(),
+        };
+        let ledger = Ledger::start(config, world, self.told.clone()).await.unwrap();
+        ledger.set_author(Some(Arc::new(Keyring)));
+        ledger
+    }
+
+    async fn founded(&self) -> Ledger {
+        let ledger = self.start().await;
+        begun(&ledger).await;
+        assert_eq!(found(&ledger).await, Ok(Outcome::Accepted(1)));
+        ledger
+    }
+
+    async fn restart(&self, ledger: Ledger) -> Ledger {
+        ledger.shutdown().await;
+        drop(ledger);
+        self.start().await
+    }
+
+    fn fatal(&self) -> Vec<Fatal> {
+        self.told.0.lock().clone()
+    }
+}
+
+async fn begun(ledger: &Ledger) {
+    ledger.pin_genesis(&genesis()).await.unwrap();
+    ledger.initialize(&BTreeSet::from([NodeId(1)])).await.unwrap();
+}
+
+async fn found(ledger: &Ledger) -> Result<Outcome, ProposeFailed> {
+    let txns = vec![founding_txn(&key(1))];
+    let batch = Batch { lineage: lineage_of(&genesis()), generation: 1, author: NodeId(1), signer: 1, txns };
+    ledger.propose_founding(sign_batch(&key(100), batch), LIMIT).await
+}
+
+fn idle(ledger: &Ledger, id: u8) -> Txn {
+    let revision = ledger.revision();
+    Txn {
+        id: TxnId([id; 16]),
+        turn: revision.turn,
+        decided_at: revision.cluster_time,
+        relies: vec![],
+        puts: vec![],
+        deletes: vec![],
+        effect: Effect::Records,
+    }
+}
+
+fn simulate(future: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().unwrap().block_on(future);
+}
+
+#[test]
+fn one_of_two_founders_is_pinned_and_memory_and_disk_agree() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.start().await;
+        let (one, two) = (genesis(), Genesis { nonce: [8; 32], ..genesis() });
+        let (first, second) = futures_util::join!(ledger.pin_genesis(&one), ledger.pin_genesis(&two));
+        assert_eq!((first.is_ok(), second), (true, Err(PinRefused::OtherGenesis)));
+        assert_eq!(ledger.genesis(), Some(one.clone()));
+        assert_eq!(rig.restart(ledger).await.genesis(), Some(one));
+    });
+}
+
+#[test]
+fn a_founding_that_came_to_nothing_is_abandoned_after_raft_began() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.start().await;
+        begun(&ledger).await;
+        runtime::sleep(LIMIT).await;
+        assert!(ledger.status().last_log_index >= 1, "membership and a leader's blank entry are there");
+        assert!(!ledger.founding_begun());
+        assert_eq!(ledger.abandon_genesis().await, Ok(()));
+        assert_eq!(rig.fatal(), [Fatal::Abandoned]);
+        assert_eq!(ledger.genesis(), None);
+        assert_eq!(ledger.pin_genesis(&genesis()).await, Err(PinRefused::Begun), "not before the next start");
+        let disk = ledger.disk_id();
+        let ledger = rig.restart(ledger).await;
+        assert_eq!((ledger.genesis(), ledger.disk_id(), ledger.incarnation()), (None, disk, 2));
+        for space in [Space::Log, Space::Raft, Space::Records, Space::Machine] {
+            assert_eq!(rig.disk.scan(space, &[], None, 9), Ok(vec![]), "{space:?}");
+        }
+        begun(&ledger).await;
+        assert_eq!(found(&ledger).await, Ok(Outcome::Accepted(1)));
+        assert!(ledger.founding_begun());
+        assert_eq!(ledger.abandon_genesis().await, Err(PinRefused::Begun));
+        let ledger = rig.restart(ledger).await;
+        assert!(ledger.founding_begun());
+        assert_eq!(ledger.barrier(LIMIT).await.unwrap().sequence, 1, "a refusal does no harm");
+        assert_eq!(rig.fatal(), [Fatal::Abandoned]);
+    });
+}
+
+#[test]
+fn a_founding_is_not_taken_while_it_is_abandoned() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.start().await;
+        begun(&ledger).await;
+        runtime::sleep(LIMIT).await;
+        let (abandoned, founded) = futures_util::join!(ledger.abandon_genesis(), found(&ledger));
+        assert_eq!(abandoned, Ok(()));
+        assert!(founded.is_err(), "{founded:?}");
+        assert_eq!(rig.fatal(), [Fatal::Abandoned]);
+        assert!(!rig.restart(ledger).await.founding_begun());
+    });
+}
+
+#[test]
+fn a_genesis_is_forgotten_at_once_before_raft_begins() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.start().await;
+        ledger.pin_genesis(&genesis()).await.unwrap();
+        assert_eq!(ledger.abandon_genesis().await, Ok(()));
+        assert_eq!(ledger.abandon_genesis().await, Ok(()));
+        begun(&ledger).await;
+        assert_eq!(found(&ledger).await, Ok(Outcome::Accepted(1)));
+        assert_eq!(rig.fatal(), []);
+    });
+}
+
+#[test]
+fn a_revision_says_how_fresh_it_is_once_a_round_was_confirmed() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.founded().await;
+        runtime::sleep(LIMIT).await;
+        assert_eq!((ledger.confirmed_at(), ledger.revision().started_at), (None, Duration::ZERO));
+        let first = ledger.barrier(LIMIT).await.unwrap();
+        assert!(first.started_at >= LIMIT);
+        assert_eq!(ledger.confirmed_at(), Some(first.started_at));
+        assert_eq!(ledger.revision(), first);
+        runtime::sleep(LIMIT).await;
+        let second = ledger.barrier(LIMIT).await.unwrap();
+        assert!(second.started_at >= first.started_at + LIMIT);
+        assert_eq!(ledger.revision().started_at, second.started_at);
+    });
+}
+
+#[test]
+fn what_is_given_up_in_company_does_not_happen() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.founded().await;
+        let ledger = rig.restart(ledger).await;
+        assert_eq!(ledger.status().leader, None);
+        let impatient = ledger.propose(idle(&ledger, 0xa1), Duration::from_millis(20));
+        let patient = ledger.propose(idle(&ledger, 0xa2), LIMIT);
+        let (impatient, patient) = futures_util::join!(impatient, patient);
+        assert_eq!((impatient, patient), (Err(ProposeFailed::NoQuorum), Ok(Outcome::Accepted(2))));
+        assert_eq!(ledger.outcome(&TxnId([0xa1; 16])), None);
+        assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 2);
+        assert_eq!(ledger.proposer().kept(), (0, 0, 0));
+    });
+}
+
+#[test]
+fn nothing_is_kept_for_a_proposer_that_is_gone() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.founded().await;
+        let ledger = rig.restart(ledger).await;
+        let proposals = (0..20).map(|n| {
+            let (ledger, txn) = (ledger.clone(), idle(&ledger, 0xb0 + n));
+            runtime::spawn(async move { ledger.propose(txn, LIMIT * 100).await })
+        });
+        let proposals: Vec<_> = proposals.collect();
+        runtime::sleep(Duration::from_millis(10)).await;
+        assert_eq!(ledger.proposer().kept().2, 20);
+        proposals.iter().for_each(|proposal| proposal.abort());
+        runtime::sleep(Duration::from_millis(100)).await;
+        assert_eq!(ledger.status().leader, None);
+        assert_eq!(ledger.proposer().kept(), (0, 0, 0));
+        assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 1, "and nothing of it happens");
+    });
+}
