@@ -39,7 +39,15 @@ pub(crate) struct Barrier {
 impl Barrier {
     /// `round_limit`: longest that a round may take before those in it are told that it failed.
     pub fn new(peers: Arc<Peers>, raft: Raft, clock: Arc<dyn Clock>, round_limit: Duration) -> Barrier {
-        Barrier { peers, raft, clock, round_limit, forming: Mutex::default(), bell: Notify::new(), caught_up: Mutex::default() }
+        Barrier {
+            peers,
+            raft,
+            clock,
+            round_limit,
+            forming: Mutex::default(),
+            bell: Notify::new(),
+            caught_up: Mutex::default(),
+        }
     }
 
     /// Who leads, as far as this node knows.

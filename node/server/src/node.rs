@@ -26,8 +26,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tonic::service::Routes;
 
-/// Longest that a stopping node waits for another to take the lead.
-const PARTING_WAIT: Duration = Duration::from_secs(5);
+/// Longest that a stopping node waits for its last audit head, and for another to take the lead.
+const PARTING_WAIT: Duration = Duration::from_secs(2);
 
 /// What opens the root key.
 pub enum Unseal {
@@ -199,10 +199,15 @@ impl Node {
 
     /// Stops: hands over the lead, seals, closes the book.
     pub async fn stop(&self) {
-        // Without a follower that can lead there is nobody to wait for.
-        let _ = self.service.ledger.transfer_leader(PARTING_WAIT).await;
-        if let Err(why) = self.service.sign_head().await {
-            tracing::warn!(%why, "the last pages of the audit book stay unsigned");
+        // Neither is waited for any longer than this: where no majority is left, nobody can lead, and no head is put.
+        match runtime::timeout(PARTING_WAIT, self.service.sign_head()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!(%why, "the head of the audit book is not in the ledger"),
+            Err(_) => tracing::warn!("the head of the audit book is not in the ledger: no majority answers"),
+        }
+        if self.service.ledger.status().role == RaftRole::Leader {
+            let handed = self.service.ledger.transfer_leader(PARTING_WAIT).await;
+            tracing::info!(?handed, "the lead was to be handed over");
         }
         self.service.shut().await;
         if let Err(why) = self.service.book.sync().await {

@@ -2,8 +2,8 @@
 
 use claviger_core::name::TxnId;
 use claviger_core::txn::Outcome;
-use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::VecDeque;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 #[derive(Default)]
 pub(super) struct Outcomes {

@@ -184,9 +184,7 @@ impl Loading {
         self.tombstones.sort_unstable();
         let chain = match (self.genesis, self.roster) {
             (None, None) => Chain::default(),
-            (Some(genesis), Some(roster)) => {
-                Chain::walk(genesis, self.links, roster).map_err(LoadFailed::Damaged)?
-            }
+            (Some(genesis), Some(roster)) => Chain::walk(genesis, self.links, roster).map_err(LoadFailed::Damaged)?,
             _ => return Err(LoadFailed::Damaged("genesis or roster is missing")),
         };
         if chain.lineage().is_some_and(|found| pinned != Some(found)) {
