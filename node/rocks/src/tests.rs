@@ -2,7 +2,7 @@
 
 use crate::{FatalHook, OpenFailed, Rocks};
 use claviger_world::disk::{Batch, Disk, Reading, Space};
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf, process::Command, sync::Arc};
 use tempfile::TempDir;
 
 fn folder() -> TempDir {
@@ -24,6 +24,12 @@ fn told(disk: &dyn Reading, space: Space) -> Vec<String> {
     let pairs = disk.scan(space, b"", None, 1_000).unwrap();
     let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     pairs.iter().map(|(k, v)| format!("{}={}", text(k), text(v))).collect()
+}
+
+#[tokio::test]
+async fn the_contract_of_every_disk_is_kept() {
+    let folder = folder();
+    claviger_world::contract::disk(|| Arc::new(open(folder.path()))).await;
 }
 
 #[tokio::test]
