@@ -6,7 +6,6 @@ export CXX := ccache c++
 export CCACHE_MAXSIZE ?= 5G
 # The compiled C++ is the same wherever the clone lies.
 export CCACHE_NOHASHDIR := 1
-export CARGO_TERM_COLOR ?= always
 
 PROFILE := --profile ci
 TARGET := $(or $(CARGO_TARGET_DIR),target)
