@@ -1,6 +1,7 @@
 //! Sealing: one node, then all. A sealed node refuses the data plane and says so to whoever asks for its health; the
 //! others go on; a node that was killed and comes back sealed catches up, and three custodians open it.
 
+use claviger_jepsen::ceremony::{Guest, open_share};
 use claviger_jepsen::cluster::Cluster;
 use claviger_jepsen::stage::{Stage, create, decrypt_as, encrypt, valid_calls};
 use claviger_jepsen::wire::within;
@@ -97,5 +98,31 @@ fn a_node_that_was_killed_catches_up_sealed_and_is_opened_again() {
             .await
             .unwrap();
         assert_eq!(clear, b"away");
+    });
+}
+
+#[test]
+fn sealing_all_ends_a_ceremony_that_was_half_way() {
+    STAGE.play(async |cluster| {
+        cluster.node_mut(3).unwrap().kill().unwrap();
+        assert_eq!(cluster.restart(3).await.unwrap(), SealState::Sealed);
+        let mut guests = Vec::new();
+        for custodian in cluster.custodians[..3].to_vec() {
+            let share = open_share(&custodian, &cluster.share(&custodian)).unwrap();
+            guests.push((Guest::arrive(cluster, 3, &custodian).await.unwrap(), share));
+        }
+        for (guest, share) in &guests[..2] {
+            guest.offer(share).await.unwrap().unwrap();
+        }
+        let operator = cluster.line(1, &cluster.operator).await.unwrap();
+        operator.seal().seal_all(SealAllRequest {}).await.unwrap();
+        let sealed = |nodes: &[NodeStatus]| nodes.iter().all(|n| n.state() == SealState::Sealed);
+        cluster.settled("sealed", sealed).await.unwrap();
+        let (guest, share) = &guests[2];
+        let refused = guest.offer(share).await.unwrap().expect_err("two old shares and a new one opened the region");
+        assert_eq!(refused.code(), tonic::Code::NotFound);
+        assert!(sealed(&cluster.status().await.unwrap().nodes));
+        cluster.open().await.unwrap();
+        valid_calls(cluster).await.unwrap();
     });
 }
