@@ -107,9 +107,9 @@ fn sealing_all_ends_a_ceremony_that_was_half_way() {
         cluster.node_mut(3).unwrap().kill().unwrap();
         assert_eq!(cluster.restart(3).await.unwrap(), SealState::Sealed);
         let mut guests = Vec::new();
-        for custodian in cluster.custodians[..3].to_vec() {
-            let share = open_share(&custodian, &cluster.share(&custodian)).unwrap();
-            guests.push((Guest::arrive(cluster, 3, &custodian).await.unwrap(), share));
+        for custodian in &cluster.custodians[..3] {
+            let share = open_share(custodian, &cluster.share(custodian)).unwrap();
+            guests.push((Guest::arrive(cluster, 3, custodian).await.unwrap(), share));
         }
         for (guest, share) in &guests[..2] {
             guest.offer(share).await.unwrap().unwrap();
