@@ -6,7 +6,7 @@ use claviger_core::name::{DiskId, NodeId, VerifyingKey};
 use claviger_core::txn::Outcome;
 use claviger_ledger::{PinRefused, ProposeFailed, Revision, StartFailed, Timings, Unavailable};
 use claviger_proto::peer::v1::{BarrierReply, BarrierRequest, Envelope, ProposeRequest};
-use claviger_sim::cluster::Cluster;
+use claviger_sim::bare::cluster::Cluster;
 use claviger_sim::disk::{Honesty, SimDisk};
 use claviger_sim::network::{Weather, frame};
 use claviger_sim::trace::Trace;

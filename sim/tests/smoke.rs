@@ -1,6 +1,6 @@
 //! A few seeds of the smoke; `sim-smoke` runs more, each in two processes.
 
-use claviger_sim::smoke::{Mutant, run};
+use claviger_sim::bare::smoke::{Mutant, run};
 
 #[test]
 fn three_seeds_have_no_violation_and_repeat_themselves() {

@@ -20,6 +20,7 @@ pub mod key;
 pub mod keyring;
 pub mod lthash;
 pub mod material;
+pub mod mutants;
 pub mod name;
 pub mod page;
 pub mod policy;
@@ -33,4 +34,4 @@ pub mod transit;
 pub mod txn;
 
 /// Whether this build carries planted bugs for the simulator. The daemon refuses to compile when it is true.
-pub const MUTANTS: bool = false;
+pub const MUTANTS: bool = cfg!(feature = "mutants");

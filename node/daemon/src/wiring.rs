@@ -127,6 +127,8 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
         },
         strict_audit: config.strict_audit,
         reflection: config.listen.reflection,
+        process: std::process::id(),
+        request_wait: NodeConfig::REQUEST_WAIT,
         version: env!("CARGO_PKG_VERSION"),
     })
 }

@@ -11,12 +11,13 @@ mod metrics;
 mod node;
 mod peers;
 mod seal;
-mod service;
+pub mod service;
 mod watcher;
 
 pub use api::Connection;
 pub use audit::BookFailed;
 pub use gate::{Leaf, read_leaf};
+pub use keyring::{Decrypted, Encrypted};
 pub use metrics::Metrics;
 pub use node::{Node, NodeConfig, StartFailed, Timings, Unseal, World};
 pub use seal::{FoundAsk, Founded};

@@ -84,6 +84,15 @@ pub struct NodeConfig {
     pub reflection: bool,
     /// The release, for status answers.
     pub version: &'static str,
+    /// The number of the process, for status answers.
+    pub process: u32,
+    /// Longest that one step of a request may wait for the cluster.
+    pub request_wait: Duration,
+}
+
+impl NodeConfig {
+    /// What [`NodeConfig::request_wait`] is unless somebody knows better.
+    pub const REQUEST_WAIT: Duration = Duration::from_secs(30);
 }
 
 /// Why a node does not start.
@@ -165,6 +174,16 @@ impl Node {
     /// All services for callers.
     pub fn routes(&self) -> Routes {
         api::routes(self.service.clone(), &self.health, self.service.config.reflection)
+    }
+
+    /// The core service, for doors other than gRPC.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// The ledger under it: what it shows may be looked at, nothing may be written past the service.
+    pub fn ledger(&self) -> &Ledger {
+        &self.service.ledger
     }
 
     /// What hears peers.

@@ -11,8 +11,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::{Add, AddAssign, Sub, SubAssign};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -29,12 +31,32 @@ pub struct Context {
     offset: Duration,
     epoch: tokio::time::Instant,
     tasks: Mutex<Tasks>,
+    /// Whether the process is stopped, and who is to be woken when it goes on.
+    stopped: Mutex<Option<Vec<Waker>>>,
 }
 
 #[derive(Default)]
 struct Tasks {
     dead: bool,
     handles: Vec<AbortHandle>,
+}
+
+/// A task of a node, which stands still while the node is stopped.
+struct Stoppable<F> {
+    at: Arc<Context>,
+    task: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Stoppable<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        if let Some(waiting) = &mut *self.at.stopped.lock() {
+            waiting.push(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.task.as_mut().poll(cx)
+    }
 }
 
 impl Context {
@@ -48,6 +70,7 @@ impl Context {
             offset,
             epoch: tokio::time::Instant::now(),
             tasks: Mutex::default(),
+            stopped: Mutex::new(None),
         })
     }
 
@@ -62,7 +85,8 @@ impl Context {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let handle = tokio::spawn(HERE.scope(self.clone(), future));
+        let task = Stoppable { at: self.clone(), task: Box::pin(future) };
+        let handle = tokio::spawn(HERE.scope(self.clone(), task));
         let mut tasks = self.tasks.lock();
         if tasks.dead {
             handle.abort();
@@ -80,6 +104,22 @@ impl Context {
         let mut tasks = self.tasks.lock();
         tasks.dead = true;
         tasks.handles.drain(..).for_each(|h| h.abort());
+    }
+
+    /// Stops every task of the node where it stands, as SIGSTOP would: its clocks go on.
+    pub fn stop(&self) {
+        self.stopped.lock().get_or_insert_default();
+    }
+
+    /// Lets the tasks of a stopped node go on, all late.
+    pub fn go_on(&self) {
+        let waiting = self.stopped.lock().take();
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Whether the node is stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.lock().is_some()
     }
 
     /// Whether [`Context::kill`] was called.
@@ -303,6 +343,29 @@ mod tests {
             assert!(node.spawn(async {}).await.unwrap_err().is_cancelled());
             sleep(Duration::from_secs(1)).await;
             assert_eq!(counted.load(Ordering::Relaxed), at_death);
+        });
+    }
+
+    #[test]
+    fn a_stopped_node_does_nothing_until_it_goes_on() {
+        paused(async {
+            let node = Context::new(1, 0, 0, Duration::ZERO);
+            let counted = Arc::new(AtomicU64::new(0));
+            let inner = counted.clone();
+            let ticking = node.spawn(async move {
+                for _ in 0..10 {
+                    sleep(Duration::from_millis(10)).await;
+                    inner.fetch_add(1, Ordering::Relaxed);
+                }
+                now()
+            });
+            sleep(Duration::from_millis(35)).await;
+            node.stop();
+            sleep(Duration::from_secs(60)).await;
+            assert_eq!(counted.load(Ordering::Relaxed), 3);
+            node.go_on();
+            let late = ticking.await.unwrap() - Instant(BEFORE_THE_START);
+            assert_eq!((counted.load(Ordering::Relaxed), late.as_secs()), (10, 60));
         });
     }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
-use claviger_sim::smoke::{Mutant, Report, run};
+use claviger_sim::bare::smoke::{Mutant, Report, run};
 use std::env;
 use std::fs::File;
 use std::ops::RangeInclusive;

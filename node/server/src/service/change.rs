@@ -1,6 +1,6 @@
 //! How a change happens: read, judge, decide, propose; decided anew when something that it relied on changed meanwhile.
 
-use super::{REQUEST_WAIT, ReadAsk, Reading, Service, Visit};
+use super::{ReadAsk, Reading, Service, Visit};
 use claviger_core::chance::Chance;
 use claviger_core::codec::Canonical;
 use claviger_core::decide::{self, Decision, Desk, Replayed, Stamp};
@@ -100,10 +100,10 @@ impl Service {
 
     /// Proposes a transaction until its outcome is known.
     async fn settle(&self, txn: Txn) -> Result<Settled, Failure> {
-        let outcome = match self.ledger.propose(txn, REQUEST_WAIT).await {
+        let outcome = match self.ledger.propose(txn, self.config.request_wait).await {
             Err(ProposeFailed::Unknown(unknown)) => {
                 let id = unknown.id;
-                self.ledger.cancel(unknown, REQUEST_WAIT).await.map_err(|_| Why::Unknown(id))?
+                self.ledger.cancel(unknown, self.config.request_wait).await.map_err(|_| Why::Unknown(id))?
             }
             other => other.map_err(not_proposed)?,
         };
@@ -111,7 +111,7 @@ impl Service {
             Outcome::Accepted(version) => Ok(Settled::Accepted(version)),
             Outcome::Refused(Conflict::Unlawful) => Err(Cause("a transaction of ours broke the rules").into()),
             Outcome::Refused(conflict) => {
-                self.ledger.await_conflict(&conflict, REQUEST_WAIT).await.map_err(super::unavailable)?;
+                self.ledger.await_conflict(&conflict, self.config.request_wait).await.map_err(super::unavailable)?;
                 Ok(Settled::Again)
             }
         }

@@ -119,7 +119,7 @@ impl Service {
             applied_index: status.applied_index,
             revision: status.revision.sequence,
             version: self.config.version.into(),
-            pid: std::process::id(),
+            pid: self.config.process,
         }
     }
 

@@ -34,8 +34,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-/// Longest that one request may take, whatever its caller's patience.
-const REQUEST_WAIT: Duration = Duration::from_secs(30);
 /// An answer that rests on a read round older than this is not handed over: another round is made (DESIGN §4 (b)).
 const FRESH_FOR: Duration = Duration::from_secs(2);
 /// The most staleness that a caller can ask for, in milliseconds.
@@ -107,10 +105,10 @@ impl Service {
         let recent = self.ledger.confirmed_at().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
         let mut revision = match recent {
             Some(started_at) => Revision { started_at, ..self.ledger.revision() },
-            None => self.ledger.barrier(REQUEST_WAIT).await.map_err(unavailable)?,
+            None => self.ledger.barrier(self.config.request_wait).await.map_err(unavailable)?,
         };
         if revision.sequence < read.min_revision {
-            let waited = self.ledger.applied_at_least(read.min_revision, REQUEST_WAIT).await;
+            let waited = self.ledger.applied_at_least(read.min_revision, self.config.request_wait).await;
             revision = Revision { started_at: revision.started_at, ..waited.map_err(unavailable)? };
         }
         Ok(Reading {

@@ -1,7 +1,7 @@
 //! Clients: each reads, writes, swaps and deletes registers through random nodes, and remembers what it was told.
 
-use crate::cluster::Cluster;
-use crate::smoke::Mutant;
+use crate::bare::cluster::Cluster;
+use crate::bare::smoke::Mutant;
 use crate::trace::Trace;
 use claviger_checker::{Call, Op};
 use claviger_core::name::{NodeId, TxnId};

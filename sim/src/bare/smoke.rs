@@ -1,9 +1,9 @@
 //! The smoke: half a minute of a cluster's life under load: lost and late frames, partitions, crashes of one, two and all; and
 //! what must be true afterwards.
 
-use crate::cluster::{Cluster, NODES};
+use crate::bare::cluster::{Cluster, NODES};
+use crate::bare::load::{Client, History, KEYS, Tally, some_node, value};
 use crate::disk::Honesty;
-use crate::load::{Client, History, KEYS, Tally, some_node, value};
 use crate::network::Weather;
 use crate::trace::Trace;
 use claviger_checker::{Verdict, check};
