@@ -2,10 +2,28 @@
 //! front of them is the code that runs in production. One seed, one run, every time.
 
 pub mod bare;
+pub mod clients;
 pub mod clock;
+pub mod command;
+pub mod dice;
 pub mod disk;
+pub mod door;
 pub mod entropy;
+pub mod eye;
+pub mod faults;
 pub mod history;
+pub mod house;
+pub mod hunt;
 pub mod network;
+pub mod papers;
+pub mod people;
+pub mod plan;
 pub mod promises;
+pub mod report;
+pub mod run;
+pub mod scene;
+pub mod shrink;
+pub mod stranger;
+pub mod swarm;
 pub mod trace;
+pub mod watch;

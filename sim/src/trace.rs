@@ -1,11 +1,14 @@
 //! What happened, as a running hash: two runs of one seed must end with the same. And the dice of the world.
 
+use crate::history::Moment;
 use claviger_core::crypto;
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::collections::VecDeque;
 use std::io::Write;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The world's record and its randomness. Nodes never see either.
@@ -13,7 +16,23 @@ pub struct Trace {
     epoch: tokio::time::Instant,
     lines: Mutex<Lines>,
     dice: Mutex<ChaCha8Rng>,
+    order: AtomicU64,
+    tales: Mutex<VecDeque<Tale>>,
 }
+
+/// Something that a reader of a failed run wants to know.
+#[derive(Clone, Debug)]
+pub struct Tale {
+    /// Since the start of the run.
+    pub at: Duration,
+    /// Who: a node's number, 0 for the world, from 100 on clients.
+    pub who: u64,
+    /// What happened.
+    pub what: String,
+}
+
+/// Tales that are kept: the newest.
+const TALES_MAX: usize = 4_000;
 
 struct Lines {
     digest: [u8; 32],
@@ -28,6 +47,8 @@ impl Trace {
             epoch: tokio::time::Instant::now(),
             lines: Mutex::new(Lines { digest: [0; 32], count: 0, file }),
             dice: Mutex::new(ChaCha8Rng::seed_from_u64(seed)),
+            order: AtomicU64::new(0),
+            tales: Mutex::default(),
         }
     }
 
@@ -48,6 +69,26 @@ impl Trace {
         if let Some(file) = &mut lines.file {
             file.write_all(line.as_bytes()).expect("the trace file can be written");
         }
+    }
+
+    /// Adds a line that is told again when the run fails.
+    pub fn tell(&self, who: u64, what: &str) {
+        self.note(who, what);
+        let mut tales = self.tales.lock();
+        if tales.len() == TALES_MAX {
+            tales.pop_front();
+        }
+        tales.push_back(Tale { at: self.elapsed(), who, what: what.to_owned() });
+    }
+
+    /// What was told, as far as it is kept.
+    pub fn tales(&self) -> Vec<Tale> {
+        self.tales.lock().iter().cloned().collect()
+    }
+
+    /// Now, different from every moment before.
+    pub fn moment(&self) -> Moment {
+        Moment { order: self.order.fetch_add(1, Ordering::Relaxed), at: self.elapsed() }
     }
 
     /// The hash over all lines so far, and how many there were.

@@ -12,7 +12,7 @@ use claviger_sim::trace::Trace;
 use std::sync::Arc;
 use std::time::Duration;
 
-const FAIR: Weather = Weather { lost_once_in: 0, late_once_in: 0, late_us_max: 1 };
+const FAIR: Weather = Weather::FAIR;
 
 fn txn(ledger: &Ledger, key: u64) -> Txn {
     let (record, revision) = (register(key), ledger.revision());

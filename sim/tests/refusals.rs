@@ -15,7 +15,7 @@ use prost::Message;
 use std::sync::Arc;
 use std::time::Duration;
 
-const FAIR: Weather = Weather { lost_once_in: 0, late_once_in: 0, late_us_max: 1 };
+const FAIR: Weather = Weather::FAIR;
 const LIMIT: Duration = Duration::from_secs(5);
 
 fn simulate(future: impl Future<Output = ()>) {

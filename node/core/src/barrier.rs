@@ -7,7 +7,8 @@ use crate::codec::{Malformed, Reader, Writer};
 use crate::kdf::{self, Ctx, SALT_BYTES, SU_BYTES, label};
 use crate::keyring::Keyring;
 use crate::name::Lineage;
-use crate::record::{RECORD_BYTES_MAX, RecordKey, Version};
+use crate::planted;
+use crate::record::{RECORD_BYTES_MAX, RecordKey, Table, Version};
 use crate::secret::SecretBytes;
 use std::fmt;
 
@@ -72,11 +73,15 @@ impl Keyring {
         let mut value = w.into_bytes();
         let ctx = record_ctx(lineage, key, replaces, term);
         kdf::seal_onto(&mut value, barrier, label::RECORD, &ctx, padded.expose(), salt);
+        if has_room(key) && planted!(RecordInClear) {
+            append_clear(&mut value, plaintext);
+        }
         value
     }
 
     /// The plaintext of the value at `key`.
     pub fn open_record(&self, lineage: &Lineage, key: &RecordKey, value: &[u8]) -> Result<SecretBytes, RecordBroken> {
+        let value = if has_room(key) && planted!(RecordInClear) { strip_clear(value) } else { value };
         let mut r = Reader::new(value);
         if r.u16()? != FORMAT {
             return Err(Malformed::Unknown.into());
@@ -110,6 +115,25 @@ fn unpad(padded: &[u8]) -> Result<SecretBytes, Malformed> {
     let rest = r.raw(padded.len() - 4 - plaintext.len())?;
     let exact = padded.len() == (4 + plaintext.len()).next_multiple_of(PAD_BYTES) && rest.iter().all(|b| *b == 0);
     if exact { Ok(SecretBytes::take(plaintext.to_vec())) } else { Err(Malformed::Unknown) }
+}
+
+/// For a planted bug: whether a record's plaintext fits beside it. The bucket keys do not.
+fn has_room(key: &RecordKey) -> bool {
+    key.table != Table::Buckets
+}
+
+/// For a planted bug: the plaintext and its length, behind the sealed value.
+fn append_clear(value: &mut Vec<u8>, plaintext: &[u8]) {
+    let length = u32::try_from(plaintext.len()).expect("records are bounded where they are made");
+    value.extend_from_slice(plaintext);
+    value.extend_from_slice(&length.to_be_bytes());
+}
+
+/// For a planted bug: what stands before the plaintext.
+fn strip_clear(value: &[u8]) -> &[u8] {
+    let Some((rest, length)) = value.split_last_chunk::<4>() else { return value };
+    let sealed = rest.len().checked_sub(u32::from_be_bytes(*length) as usize);
+    sealed.map_or(value, |sealed| &value[..sealed])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub use statement::{CeremonyKey, Distrust, SignedCeremonyKey};
 
 use crate::failure::words;
 use crate::name::{CeremonyId, Identity, NodeId, Signature};
+use crate::planted;
 use crate::roster::{Custodians, Holder};
 use crate::secret::Secret32;
 use crate::share::{self, Share, ShareContext, ShareError};
@@ -249,7 +250,7 @@ impl Ceremony {
         if holder.keys.identity != *bearer {
             return Err(ShareWhy::NotTheHolder);
         }
-        if self.accepted.iter().any(|a| a.index == index) {
+        if self.accepted.iter().any(|a| a.index == index) && !planted!(DuplicateCounts) {
             return Err(ShareWhy::Duplicate);
         }
         if self.is_complete() { Err(ShareWhy::Complete) } else { Ok(holder) }
@@ -266,7 +267,8 @@ impl Ceremony {
             ShareError::Forged(_) | ShareError::Bounds | ShareError::TooFew { .. } => ShareWhy::Forged,
         })?;
         let challenge = self.key.challenge(index, &holder.keys.identity);
-        if share::verify_proof(&holder.proof_key, &challenge, proof) { Ok(()) } else { Err(ShareWhy::WrongProof) }
+        let proven = share::verify_proof(&holder.proof_key, &challenge, proof) || planted!(ShareNotChecked);
+        if proven { Ok(()) } else { Err(ShareWhy::WrongProof) }
     }
 }
 

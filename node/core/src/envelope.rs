@@ -14,6 +14,7 @@ use crate::crypto::{AeadKey, NONCE_BYTES, TAG_BYTES, equal};
 use crate::kdf::{self, Ctx, label};
 use crate::material::Material;
 use crate::name::{KeyId, MaterialId};
+use crate::planted;
 use crate::record::TenantTag;
 use crate::secret::{Secret32, SecretBytes};
 use std::fmt;
@@ -186,8 +187,9 @@ fn prefix(key: KeyId, version: u32, material: MaterialId, salt: &[u8; 32]) -> [u
 /// "claviger/v1/aad" 00, bytes 0..112, tenant16, the context.
 fn aad(head: &[u8], tenant: &TenantTag, context: &Context) -> Vec<u8> {
     let label = label::AAD.as_str().as_bytes();
-    let mut aad = Vec::with_capacity(label.len() + 1 + HEADER_BYTES + tenant.0.len() + context.encoded().len());
-    for part in [label, &[0], head, &tenant.0, context.encoded()] {
+    let context = if planted!(ContextNotBound) { &[] } else { context.encoded() };
+    let mut aad = Vec::with_capacity(label.len() + 1 + HEADER_BYTES + tenant.0.len() + context.len());
+    for part in [label, &[0], head, &tenant.0, context] {
         aad.extend_from_slice(part);
     }
     aad

@@ -13,6 +13,7 @@ use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::{self, SigningKey, equal, sha256};
 use crate::kdf::{self, Ctx, label};
 use crate::name::{Digest, Lineage, Segment, Signature, VerifyingKey};
+use crate::planted;
 use crate::roster::{Custodians, HOLDERS_MAX, Holder};
 use crate::secret::{Secret32, SecretBytes};
 use std::fmt;
@@ -166,7 +167,8 @@ impl Share {
             return Err(ShareError::Foreign(self.index));
         }
         let holder = holders.iter().find(|h| h.index == self.index).ok_or(ShareError::Unheld(self.index))?;
-        if equal(&self.digest().0, &holder.digest.0) { Ok(()) } else { Err(ShareError::Forged(self.index)) }
+        let dealt = equal(&self.digest().0, &holder.digest.0) || planted!(ShareNotChecked);
+        if dealt { Ok(()) } else { Err(ShareError::Forged(self.index)) }
     }
 
     /// What travels inside an encrypted share: format u16, lineage, LP(region), epoch u32, k, n, i, 32 y-bytes.
@@ -215,7 +217,10 @@ pub fn deal(secret: &Secret32, context: &ShareContext, chance: &mut Chance) -> V
     // The library leaves the last byte's polynomial behind in freed memory: so the last byte is a zero of no worth.
     let mut swept = Zeroizing::new([0; 33]);
     swept[..32].copy_from_slice(secret.expose());
-    let (k, n) = (usize::from(context.threshold), usize::from(context.count));
+    let (mut k, n) = (usize::from(context.threshold), usize::from(context.count));
+    if k > 2 && planted!(LowDegree) {
+        k -= 1;
+    }
     let dealt =
         Gf256::split_bytes(k, n, swept.as_slice(), chance).expect("the bounds were kept when the context was made");
     Zeroizing::new(dealt).iter().map(|bytes| dealt_share(context, bytes)).collect()

@@ -6,6 +6,7 @@ use crate::raft::Raft;
 use crate::raft::store::Stage;
 use crate::words::{Timings, World};
 use claviger_core::name::TxnId;
+use claviger_core::planted;
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Effect, Outcome, Txn};
 use claviger_world::entropy::fresh;
@@ -20,6 +21,8 @@ const LOOK_MS: u64 = 1_000;
 const PATIENCE_MS: u64 = 5_000;
 /// How far a tick may go beyond the time that has passed since the last one, in milliseconds.
 const LEAP_MS_MAX: u64 = 600_000;
+/// How far a planted bug turns cluster time back, in milliseconds: odd, so that the tick after it goes on.
+const BACK_MS: u64 = 45_001;
 
 /// Keeps time and soundness.
 pub(crate) struct Keeper {
@@ -72,7 +75,9 @@ impl Keeper {
         let waited = self.world.clock.awake_and_asleep().saturating_sub(self.seen.lock().1);
         let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
         let now = self.world.clock.now().min(before.plus_ms(waited_ms).plus_ms(LEAP_MS_MAX));
-        if now <= before {
+        let back = before.0.is_multiple_of(2) && planted!(TimeGoesBack);
+        let now = if back { UnixMs(before.0.saturating_sub(BACK_MS).max(1)) } else { now };
+        if now <= before && !back {
             return None;
         }
         Some(self.proposer.propose(self.txn(Effect::Tick { before, now }), limit).await)

@@ -5,6 +5,7 @@ use crate::machine::{admit, lineage_of};
 use crate::raft::store::Stage;
 use bytes::Bytes;
 use claviger_core::name::{DiskId, Lineage, NodeId};
+use claviger_core::planted;
 use claviger_core::roster::{Genesis, Member, Role};
 use claviger_core::txn::SignedBatch;
 use claviger_proto::peer::v1 as pb;
@@ -179,10 +180,11 @@ impl Peers {
         ];
         checks.into_iter().try_for_each(|(good, turned)| if good { Ok(()) } else { Err(turned) })?;
         let member = self.member(sender).ok_or(Turned::NotMember)?;
+        let same_disk = envelope.sender_disk[..] == member.disk.0 || planted!(DiskNotCompared);
         let checks = [
             (member.role != Role::Retired, Turned::Retired),
             (member.key == from.key, Turned::OtherKey),
-            (envelope.sender_disk[..] == member.disk.0, Turned::OtherDisk),
+            (same_disk, Turned::OtherDisk),
         ];
         checks.into_iter().try_for_each(|(good, turned)| if good { Ok(()) } else { Err(turned) })?;
         Ok(sender)

@@ -9,6 +9,7 @@ use crate::{Author, ProposeFailed, Unknown};
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::{NodeId, TxnId};
+use claviger_core::rarely;
 use claviger_core::txn::{BATCH_BYTES_MAX, BATCH_TXNS_MAX, Batch, Outcome, SignedBatch, Txn};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::propose_reply;
@@ -282,6 +283,9 @@ impl Proposer {
                 break;
             }
             taken.push(next.remove());
+            if rarely!("a batch of one transaction") {
+                break;
+            }
         }
         taken
     }
@@ -333,6 +337,9 @@ impl Proposer {
     async fn forward(&self, leader: NodeId, batch: Bytes, limit: Duration) -> Written {
         let request = pb::ProposeRequest { envelope: None, batch };
         let reply: Result<pb::ProposeReply, CallFailed> = self.peers.call(leader, request, limit).await;
+        if rarely!("the leader's answer is lost") {
+            return Written::Unknown;
+        }
         forwarded(reply.as_ref().map(pb::ProposeReply::verdict))
     }
 }

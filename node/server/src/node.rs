@@ -12,6 +12,7 @@ use crate::watcher::Watcher;
 use claviger_core::crypto::SigningKey;
 use claviger_core::failure::Failure;
 use claviger_core::name::{Identity, NodeId, Segment};
+use claviger_core::page::Page;
 use claviger_core::secret::Secret32;
 use claviger_ledger::{Fatal, Ledger, LedgerConfig, RaftRole, StartFailed as LedgerFailed};
 pub use claviger_ledger::{Timings, World};
@@ -184,6 +185,22 @@ impl Node {
     /// The ledger under it: what it shows may be looked at, nothing may be written past the service.
     pub fn ledger(&self) -> &Ledger {
         &self.service.ledger
+    }
+
+    /// The number that the next page of this node's book has.
+    pub fn next_page(&self) -> u64 {
+        self.service.book.position().next
+    }
+
+    /// Pages of this node's book from number `from` on, as far as they are kept in memory. For whoever runs the node: it
+    /// asks nobody's leave, and leaves no page.
+    pub fn pages_from(&self, from: u64) -> Vec<Page> {
+        self.service.book.last(from)
+    }
+
+    /// Whether the node's keys are in memory.
+    pub fn is_open(&self) -> bool {
+        self.service.seal.is_open()
     }
 
     /// What hears peers.

@@ -1,13 +1,22 @@
-//! claviger-checker: is a history of reads and writes what one register per key could have said?
+//! claviger-checker: is a history of calls what one object per key, a register say, could have answered?
 //!
 //! Wing and Gong's search with Lowe's memory (Lowe, "Testing for linearizability", 2017), one key at a time, which is
 //! sound because linearizability is local (Herlihy and Wing, 1990). An operation whose outcome nobody knows stays open:
 //! it may take effect at any time after it began, or never. Of nobody's dependencies.
 
+mod key;
 mod list;
+
+pub use key::{KeyChange, KeyFacts, KeyOp, KeyRefusal};
 
 use list::Events;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A call together with its answer, as a step of the object that it was asked of. 0 is the object before the first step.
+pub trait Step: Copy {
+    /// The object's state afterwards; none when it could not have given that answer.
+    fn step(self, state: u64) -> Option<u64>;
+}
 
 /// What was done to a register, and what was answered. 0 is what it holds before anybody wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +36,7 @@ pub enum Op {
     },
 }
 
-impl Op {
-    /// What the register holds afterwards; none when the answer does not fit.
+impl Step for Op {
     fn step(self, state: u64) -> Option<u64> {
         match self {
             Op::Read(value) => (value == state).then_some(state),
@@ -42,37 +50,37 @@ impl Op {
 
 /// One operation, from outside. Times are of one clock, all different.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Which register.
+pub struct Call<O = Op> {
+    /// Which object.
     pub key: u64,
     /// When it was asked for.
     pub began: u64,
     /// When it was answered; none when nobody knows what became of it.
     pub ended: Option<u64>,
     /// What it did.
-    pub op: Op,
+    pub op: O,
 }
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// One register per key could have said all this.
+    /// One object per key could have said all this.
     Linearizable,
-    /// No register could have said this of that key.
+    /// No object could have said this of that key.
     Violated {
-        /// Which register.
+        /// Which object.
         key: u64,
     },
     /// The search took more steps than it was given.
     GaveUp {
-        /// Which register.
+        /// Which object.
         key: u64,
     },
 }
 
 /// Checks a history, key by key, with at most `steps_max` steps of search for each.
-pub fn check(history: &[Call], steps_max: u64) -> Verdict {
-    let mut by_key: BTreeMap<u64, Vec<Call>> = BTreeMap::new();
+pub fn check<O: Step>(history: &[Call<O>], steps_max: u64) -> Verdict {
+    let mut by_key: BTreeMap<u64, Vec<Call<O>>> = BTreeMap::new();
     for call in history {
         by_key.entry(call.key).or_default().push(*call);
     }
@@ -80,9 +88,10 @@ pub fn check(history: &[Call], steps_max: u64) -> Verdict {
     verdicts.into_iter().find(|v| *v != Verdict::Linearizable).unwrap_or(Verdict::Linearizable)
 }
 
-/// The search over one key: which calls have taken effect, in which order, and what the register holds.
-struct Search<'a> {
-    calls: &'a [Call],
+/// The search over one key: which calls have taken effect, in which order, and what state the
+/// object is in.
+struct Search<'a, O> {
+    calls: &'a [Call<O>],
     events: Events,
     done: Vec<u64>,
     state: u64,
@@ -92,8 +101,8 @@ struct Search<'a> {
     seen: BTreeSet<(Vec<u64>, u64)>,
 }
 
-impl<'a> Search<'a> {
-    fn new(calls: &'a [Call]) -> Self {
+impl<'a, O: Step> Search<'a, O> {
+    fn new(calls: &'a [Call<O>]) -> Self {
         let done = vec![0; calls.len().div_ceil(64)];
         Search { calls, events: Events::new(calls), done, state: 0, path: Vec::new(), seen: BTreeSet::new() }
     }
@@ -119,6 +128,10 @@ impl<'a> Search<'a> {
     /// Lets a call take effect, unless its answer does not fit or this point was reached before.
     fn take(&mut self, call: usize) -> bool {
         let Some(after) = self.calls[call].op.step(self.state) else { return false };
+        // An open call that changes nothing need not happen: it may do better later.
+        if self.calls[call].ended.is_none() && after == self.state {
+            return false;
+        }
         self.mark(call);
         if !self.seen.insert((self.done.clone(), after)) {
             self.mark(call);

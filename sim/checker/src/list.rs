@@ -16,7 +16,7 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    pub fn new(calls: &[Call]) -> Events {
+    pub fn new<O>(calls: &[Call<O>]) -> Events {
         let mut order: Vec<(u64, bool, usize)> = Vec::with_capacity(2 * calls.len());
         for (call, c) in calls.iter().enumerate() {
             order.push((c.began, false, call));

@@ -159,7 +159,7 @@ impl Cluster {
         let starting = context.spawn(async move {
             let world = World {
                 disk: Arc::new(disk),
-                network: Arc::new(Endpoint { hub, certificate }),
+                network: Arc::new(Endpoint::new(hub, certificate)),
                 clock: Arc::new(SkewedClock::new(now)),
                 entropy: Arc::new(SeededEntropy::new(life_seed)),
             };

@@ -18,8 +18,7 @@ use tokio::sync::Mutex;
 /// Clients at work. With more, the checker's search grows exponentially.
 const CLIENTS: u64 = 4;
 const CHECK_STEPS_MAX: u64 = 20_000_000;
-const ROUGH: Weather = Weather { lost_once_in: 50, late_once_in: 100, late_us_max: 80_000 };
-const FAIR: Weather = Weather { lost_once_in: 0, late_once_in: 0, late_us_max: 1 };
+const ROUGH: Weather = Weather { lost_once_in: 50, late_once_in: 100, late_us_max: 80_000, ..Weather::FAIR };
 /// Small, so that half a minute sees many snapshots, checkpoints and ticks.
 const TIMINGS: Timings = Timings {
     heartbeat_ms: 100,
@@ -74,7 +73,7 @@ pub fn run(seed: u64, mutant: Mutant, trace_file: Option<std::fs::File>) -> Repo
 async fn story(seed: u64, mutant: Mutant, trace_file: Option<std::fs::File>) -> Report {
     let trace = Arc::new(Trace::new(seed, trace_file));
     let honesty = if mutant == Mutant::LyingDisk { Honesty::Lying } else { Honesty::Honest };
-    let mut cluster = Cluster::new(seed, TIMINGS, trace.clone(), FAIR, honesty);
+    let mut cluster = Cluster::new(seed, TIMINGS, trace.clone(), Weather::FAIR, honesty);
     for n in 1..=NODES {
         cluster.start(NodeId(n)).await.expect("a new node starts");
     }
@@ -209,7 +208,7 @@ impl Stage {
     async fn aftermath(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let cluster = self.cluster.lock().await;
-        cluster.hub.weather(FAIR);
+        cluster.hub.weather(Weather::FAIR);
         tokio::time::sleep(Duration::from_secs(3)).await;
         for id in cluster.running() {
             self.read_all(&cluster, id, &mut wrong).await;

@@ -1,6 +1,23 @@
 //! What must be true of every run: one file for each promise. A promise hears what happens, says how often it looked at a
 //! case that could have broken it, and says what is broken; it never changes anything.
 
+pub mod audit;
+pub mod ciphertexts;
+pub mod clear;
+pub mod forged;
+pub mod linearizable;
+pub mod nonces;
+pub mod once;
+pub mod raft;
+pub mod revocation;
+pub mod roster;
+pub mod sealed;
+pub mod states;
+pub mod survives;
+pub mod threshold;
+pub mod time;
+pub mod versions;
+
 use crate::trace::Trace;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -156,4 +173,12 @@ impl Board {
     pub fn counts(&self) -> BTreeMap<Promise, u64> {
         self.checked.lock().clone()
     }
+}
+
+/// Runs a test with a board, in a world whose time stands.
+#[cfg(test)]
+pub(crate) fn on_a_board<T>(test: impl FnOnce(Arc<Board>) -> T) -> T {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime can be made");
+    runtime.block_on(async { test(Board::new(Arc::new(Trace::new(1, None)))) })
 }

@@ -20,6 +20,7 @@ pub(crate) use view::Published;
 
 use claviger_core::crypto;
 use claviger_core::name::{Lineage, TxnId};
+use claviger_core::planted;
 use claviger_core::record::{Collection, RecordKey, Version};
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{
@@ -166,6 +167,11 @@ impl Machine {
         self.outcomes.find(id)
     }
 
+    /// For a planted bug: knows no outcome any more, and hashes them all the same.
+    pub fn lose_outcomes(&mut self) {
+        self.outcomes = Outcomes::default();
+    }
+
     /// What this replica knows of its soundness.
     pub fn soundness(&self) -> Soundness {
         self.soundness
@@ -207,7 +213,8 @@ fn admit_founding(signed: &SignedBatch) -> Result<(), Ignored> {
 }
 
 fn verified(signed: &SignedBatch, key: TxnKey) -> Result<(), Ignored> {
-    if crypto::verify_batch(signed, &key) { Ok(()) } else { Err(Ignored::Forged) }
+    let good = crypto::verify_batch(signed, &key) || planted!(SignatureNotVerified);
+    if good { Ok(()) } else { Err(Ignored::Forged) }
 }
 
 /// One entry on its way through the machine.
@@ -222,8 +229,9 @@ struct Run<'a> {
 impl Run<'_> {
     fn txn(&mut self, txn: &Txn) -> Result<(), Diverged> {
         if let Some(outcome) = self.machine.outcomes.find(&txn.id) {
+            let cancelled = *outcome == Outcome::Refused(Conflict::Cancelled);
             self.applied.outcomes.push((txn.id, outcome.clone()));
-            return Ok(());
+            return if cancelled && planted!(CancelledHappens) { self.happen(txn) } else { Ok(()) };
         }
         self.machine.place.turn += 1;
         let outcome = match self.judge(txn) {
@@ -231,6 +239,16 @@ impl Run<'_> {
             Err(conflict) => Outcome::Refused(conflict),
         };
         self.decide(txn.id, outcome);
+        self.forget();
+        Ok(())
+    }
+
+    /// For a planted bug: does what was cancelled, and leaves its outcome as it is.
+    fn happen(&mut self, txn: &Txn) -> Result<(), Diverged> {
+        self.machine.place.turn += 1;
+        if self.judge(txn).is_ok() {
+            self.enact(txn)?;
+        }
         self.forget();
         Ok(())
     }
@@ -248,7 +266,7 @@ impl Run<'_> {
         if txn.turn > turns_before || !self.lawful(txn) {
             return Err(Conflict::Unlawful);
         }
-        txn.relies.iter().try_for_each(|reliance| self.holds(reliance))?;
+        self.hold(txn)?;
         match &txn.effect {
             Effect::Cancel(id) if machine.outcomes.find(id).is_some() => Err(Conflict::Decided),
             Effect::Tick { before, .. } if *before != machine.place.time => Err(Conflict::Time(machine.place.time)),
@@ -263,10 +281,19 @@ impl Run<'_> {
             Effect::Found => return txn.relies_on_what_it_writes(), // all else was checked when it was admitted
             Effect::Records => self.machine.chain.follows(txn),
             Effect::Cancel(id) => !writes && *id != txn.id,
-            Effect::Tick { before, now } => !writes && now > before,
+            Effect::Tick { before, now } => !writes && (now > before || planted!(TimeGoesBack)),
             Effect::Checkpoint(c) => !writes && c.index < self.index,
         };
         effect && txn.decided_at <= self.machine.place.time && txn.relies_on_what_it_writes()
+    }
+
+    /// Whether everything holds that the transaction relied on.
+    fn hold(&self, txn: &Txn) -> Result<(), Conflict> {
+        let held = txn.relies.iter().try_for_each(|reliance| self.holds(reliance));
+        if held.is_err() && txn.effect == Effect::Records && planted!(ReliesNotCompared) {
+            return Ok(());
+        }
+        held
     }
 
     fn holds(&self, reliance: &Reliance) -> Result<(), Conflict> {

@@ -6,6 +6,7 @@ use super::{Entry, LogId, Types, Vote};
 use crate::{Fatal, Halt};
 use bytes::Bytes;
 use claviger_core::txn::BATCH_BYTES_MAX;
+use claviger_core::{planted, rarely};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use claviger_world::runtime;
 use futures_util::{Stream, StreamExt, stream};
@@ -168,7 +169,8 @@ impl Tail {
             return;
         }
         self.durable_end = self.durable_end.max(end);
-        while self.bytes > TAIL_BYTES_MAX {
+        let kept = if rarely!("the log's tail is dropped") { 0 } else { TAIL_BYTES_MAX };
+        while self.bytes > kept {
             let Some(first) = self.entries.first_entry().filter(|e| *e.key() + 1 < self.durable_end) else { return };
             self.bytes -= first.remove().1;
         }
@@ -247,6 +249,10 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if planted!(VoteNotPersisted) {
+            self.0.tail.lock().vote = Some(*vote);
+            return Ok(());
+        }
         let mut batch = Batch::default();
         batch.put(Space::Raft, VOTE, encode(vote));
         self.write(batch).await?;
@@ -277,6 +283,16 @@ impl RaftLogStorage<Types> for Log {
             (self.0.disk.write(batch), tail.edition)
         };
         let log = self.clone();
+        if planted!(AckBeforeSync) {
+            // The batch is queued, and that is all.
+            callback.io_completed(Ok(()));
+            runtime::spawn(async move {
+                if stored.await.map_err(|failed| log.failed(failed)).is_ok() {
+                    log.0.tail.lock().settle(end, edition);
+                }
+            });
+            return Ok(());
+        }
         runtime::spawn(async move {
             let done = stored.await.map_err(|failed| log.failed(failed));
             if done.is_ok() {

@@ -8,6 +8,7 @@ use crate::machine::{Machine, Memory, Published, SPACES, is_own};
 use bytes::Bytes;
 use claviger_core::crypto;
 use claviger_core::name::{Digest, Lineage, NodeId};
+use claviger_core::rarely;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::disk::{DiskFailed, Space};
 use parking_lot::Mutex;
@@ -82,6 +83,7 @@ impl Cutter {
 
     fn pairs(&mut self) -> Result<Vec<pb::SnapshotPair>, DiskFailed> {
         let (mut pairs, mut bytes) = (Vec::new(), 0);
+        let room = if rarely!("a snapshot chunk is small") { CHUNK_BYTES >> 10 } else { CHUNK_BYTES };
         while let Some(space) = self.space {
             let found = self.view.pin.scan(space, &self.from, None, SCAN_PAIRS)?;
             if found.is_empty() {
@@ -89,7 +91,7 @@ impl Cutter {
             }
             for (key, value) in found {
                 let size = key.len() + value.len();
-                if bytes + size > CHUNK_BYTES && !pairs.is_empty() {
+                if bytes + size > room && !pairs.is_empty() {
                     return Ok(pairs);
                 }
                 self.from = [&key[..], &[0]].concat();

@@ -5,6 +5,7 @@
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
 use claviger_core::page::{BookBroken, BookReader, BookWriter, OutcomeWord, Page, Position, SignedHead};
+use claviger_core::rarely;
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
 use claviger_world::disk::{AppendFile, Disk, DiskFailed};
@@ -105,7 +106,7 @@ impl Book {
     pub fn write(&self, page: Page) -> Result<(), BookFailed> {
         let mut writing = self.writing.lock();
         let number = writing.append(page)?;
-        if writing.bytes >= FILE_BYTES_MAX {
+        if writing.bytes >= FILE_BYTES_MAX || rarely!("an audit file is turned over early") {
             let at = *writing.writer.position();
             writing.turn_over(&*self.disk, at)?;
         }

@@ -10,6 +10,7 @@ use crate::seal::Opened;
 use claviger_core::failure::Failure;
 use claviger_core::name::{Identity, KeyHash};
 use claviger_core::policy::{Action, Caller, Permit, Rights, SealView, Unauthenticated, judge};
+use claviger_core::{planted, rarely};
 use claviger_ledger::LedgerView;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
@@ -68,7 +69,7 @@ impl Gate {
     fn rights(&self, caller: &Caller, view: &LedgerView, opened: Option<&Opened>) -> Result<Rights, Failure> {
         let asker = (*caller.key_hash(), caller.identity().clone(), opened.is_some());
         if let Some(rights) = self.kept.read().get(&asker)
-            && rights.current(view)
+            && counts(rights, view)
         {
             return Ok(rights.clone());
         }
@@ -81,4 +82,9 @@ impl Gate {
         kept.insert(asker, rights.clone());
         Ok(rights)
     }
+}
+
+/// Whether kept rights may be judged by: their records are still what they were.
+fn counts(rights: &Rights, view: &LedgerView) -> bool {
+    if rights.current(view) { !rarely!("kept rights are read anew") } else { planted!(RightsNotRefreshed) }
 }

@@ -5,7 +5,7 @@
 
 use crate::seal::Opened;
 use claviger_core::chance::Fresh;
-use claviger_core::decide;
+use claviger_core::decide::{self, Decision, Desk};
 use claviger_core::envelope::{Ciphertext, Context, MessageKey};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::key::KeyRecord;
@@ -13,9 +13,11 @@ use claviger_core::material::Material;
 use claviger_core::name::KeyName;
 use claviger_core::policy::Permit;
 use claviger_core::policy::action::{Decrypt, Encrypt};
-use claviger_core::record::{RecordKey, Version, View};
+use claviger_core::record::{Collection, Record, RecordKey, Version, View};
 use claviger_core::secret::SecretBytes;
 use claviger_core::time::UnixMs;
+use claviger_core::txn::Put;
+use claviger_core::{planted, rarely};
 use claviger_ledger::LedgerView;
 use claviger_world::entropy::{self, Entropy};
 use parking_lot::{Mutex, RwLock};
@@ -60,6 +62,8 @@ struct Salted {
 
 /// Reading dates nothing.
 const UNDATED: UnixMs = UnixMs(0);
+/// For a planted bug: the version of a record that nobody has accepted yet.
+const UNDECIDED: Version = Version::MAX;
 
 /// What came of an encryption.
 pub struct Encrypted {
@@ -80,6 +84,9 @@ pub struct Decrypted {
 impl Vault {
     /// Lets go of keys whose records changed.
     pub fn forget(&self, changed: &[RecordKey]) {
+        if rarely!("the vault forgets everything") {
+            return self.forget_all();
+        }
         let mut kept = self.kept.write();
         for place in changed {
             if let Some(name) = kept.names.remove(place) {
@@ -96,7 +103,7 @@ impl Vault {
     /// The key's state at `view`. Absent keys are told only to whoever holds a permit, so callers judge first.
     fn key(&self, opened: &Opened, view: &LedgerView, name: &KeyName) -> Result<Arc<Key>, Failure> {
         let kept = self.kept.read().keys.get(name).cloned();
-        if let Some(key) = kept.filter(|key| view.version(&key.place) == key.version) {
+        if let Some(key) = kept.filter(|key| view.version(&key.place) == key.version || key.believed()) {
             return Ok(key);
         }
         let desk = opened.desk(view, UNDATED);
@@ -109,13 +116,47 @@ impl Vault {
 
     fn keep(&self, name: &KeyName, key: &Arc<Key>) {
         let mut kept = self.kept.write();
-        if kept.keys.len() >= KEYS_KEPT_MAX
+        if (kept.keys.len() >= KEYS_KEPT_MAX || rarely!("the vault is full"))
             && let Some((_, oldest)) = kept.keys.pop_first()
         {
             kept.names.remove(&oldest.place);
         }
         kept.names.insert(key.place, name.clone());
         kept.keys.insert(name.clone(), key.clone());
+    }
+
+    /// For a planted bug: keeps a key as a decision that nobody has accepted yet would leave it.
+    pub(crate) fn keep_ahead(&self, desk: &Desk<'_>, decision: &Decision<KeyRecord>) -> Result<(), Failure> {
+        let record = decision.outcome.clone();
+        let ahead = Ahead { view: desk.view, puts: &decision.txn.puts };
+        let material = decide::read_material(&Desk { view: &ahead, ..*desk }, &record, record.primary)?;
+        let materials = Mutex::new(BTreeMap::from([(record.primary, Arc::new(material))]));
+        let (place, name) = (desk.keyring.key_record(&record.name), record.name.clone());
+        let key = Key { place, version: UNDECIDED, record, materials, salted: Mutex::default() };
+        self.keep(&name, &Arc::new(key));
+        Ok(())
+    }
+}
+
+/// For a planted bug: the records as they would be after some puts.
+struct Ahead<'a> {
+    view: &'a dyn View,
+    puts: &'a [Put],
+}
+
+impl View for Ahead<'_> {
+    fn record(&self, key: &RecordKey) -> Option<Record> {
+        let put = self.puts.iter().find(|put| put.key == *key);
+        put.map(|put| Record { version: UNDECIDED, value: put.value.clone() }).or_else(|| self.view.record(key))
+    }
+    fn version(&self, key: &RecordKey) -> Version {
+        self.view.version(key)
+    }
+    fn members_version(&self, collection: &Collection) -> Version {
+        self.view.members_version(collection)
+    }
+    fn members(&self, collection: &Collection, after: Option<[u8; 32]>, limit: usize) -> Vec<(RecordKey, Record)> {
+        self.view.members(collection, after, limit)
     }
 }
 
@@ -130,19 +171,26 @@ impl Key {
         Ok(material)
     }
 
-    /// A message key under a salt that may still serve, else under a fresh one.
-    fn message_key(&self, material: &Material, now: Duration, entropy: &dyn Entropy) -> Arc<MessageKey> {
+    /// For planted bugs: whether it counts although its record is at another version.
+    fn believed(&self) -> bool {
+        (self.version == UNDECIDED && planted!(VersionBeforeCommit)) || planted!(CacheFilledLate)
+    }
+
+    /// A message key under a salt that may still serve, else under a fresh one; and which of its messages this is.
+    fn message_key(&self, material: &Material, now: Duration, entropy: &dyn Entropy) -> (Arc<MessageKey>, u32) {
         let mut salted = self.salted.lock();
         if let Some(current) = &mut *salted
             && current.messages < SALT_MESSAGES_MAX
             && now.saturating_sub(current.since) < SALT_AGE_MAX
+            && !rarely!("a salt is drawn early")
         {
             current.messages += 1;
-            return current.key.clone();
+            return (current.key.clone(), current.messages);
         }
-        let key = Arc::new(MessageKey::fresh(material, entropy::fresh(entropy)));
+        let salt = if planted!(NonceFromCounter) { Fresh::drawn([0; 32]) } else { entropy::fresh(entropy) };
+        let key = Arc::new(MessageKey::fresh(material, salt));
         *salted = Some(Salted { key: key.clone(), messages: 1, since: now });
-        key
+        (key, 1)
     }
 }
 
@@ -159,12 +207,19 @@ pub fn encrypt(
     let key = opened.vault.key(opened, view, permit.key())?;
     let version = key.record.encrypting()?.number;
     let material = key.material(opened, view, version)?;
-    let message_key = key.message_key(&material, now, entropy);
-    let nonce: Fresh<12> = entropy::fresh(entropy);
+    let (message_key, message) = key.message_key(&material, now, entropy);
+    let nonce: Fresh<12> = if planted!(NonceFromCounter) { counted(message) } else { entropy::fresh(entropy) };
     let ciphertext = message_key
         .seal(plaintext.expose(), context, nonce)
         .map_err(|_| Refused::TooLong("a plaintext of more than 65,536 bytes"))?;
     Ok(Encrypted { ciphertext, version })
+}
+
+/// For a planted bug: a message's number, as its nonce.
+fn counted(message: u32) -> Fresh<12> {
+    let mut nonce = [0; 12];
+    nonce[8..].copy_from_slice(&message.to_be_bytes());
+    Fresh::drawn(nonce)
 }
 
 /// Decrypts what some version of the key encrypted. Shape and key are looked at first, rights have been; every other

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::kem::{KemPublic, KemSecret};
 use claviger_core::name::{Lineage, NodeId, Signature};
+use claviger_core::planted;
 use claviger_core::roster::{Member, Role};
 use claviger_core::secret::Secret32;
 use claviger_core::transit::{self, OneTimeKey};
@@ -84,7 +85,7 @@ impl Service {
     /// The root key for a peer, if this node is still open in the epoch that the peer's key is for.
     fn sealed_root(&self, key: &OneTimeKey) -> Result<Vec<u8>, String> {
         let opened = self.seal.opened().map_err(|e| e.to_string())?;
-        if opened.seal_epoch != key.seal_epoch {
+        if opened.seal_epoch != key.seal_epoch && !planted!(OldEpochOpens) {
             return Err("the region was sealed meanwhile".into());
         }
         let sealed = transit::seal_root(&opened.root, key, &mut entropy::chance(&*self.world.entropy));
@@ -130,7 +131,7 @@ impl Service {
         let expecting = self.expecting.lock().take().ok_or("this node expects no root key")?;
         let reading = self.reading(ReadAsk::default()).await.map_err(|e| e.to_string())?;
         let head = reading.view.head().ok_or("this node has not caught up")?;
-        if head.header.seal_epoch != expecting.key.seal_epoch {
+        if head.header.seal_epoch != expecting.key.seal_epoch && !planted!(OldEpochOpens) {
             return Err("the region was sealed meanwhile".into());
         }
         let root = transit::open_root(&give.sealed_root, &expecting.key, &expecting.secret);

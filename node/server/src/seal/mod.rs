@@ -20,6 +20,7 @@ use claviger_core::header::Header;
 use claviger_core::keyring::Keyring;
 use claviger_core::material::Buckets;
 use claviger_core::name::Lineage;
+use claviger_core::planted;
 use claviger_core::policy::SealView;
 use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::slot::{Root, slots_digest};
@@ -181,6 +182,9 @@ impl Seal {
 
     /// Refuses from now on. [`Shutting::drained`] tells when the keys are wiped.
     pub fn shut(&self) -> Shutting {
+        if planted!(SealedStillAnswers) {
+            return Shutting(None);
+        }
         let mut held = self.held.write();
         self.ledger.set_author(None);
         let opened = held.opened.take();

@@ -10,7 +10,8 @@ use claviger_core::name::{Digest, RequestId};
 use claviger_core::policy::{Action, Permit};
 use claviger_core::record::Version;
 use claviger_core::txn::{Conflict, Outcome, Txn};
-use claviger_ledger::ProposeFailed;
+use claviger_core::{planted, rarely};
+use claviger_ledger::{ProposeFailed, Unknown};
 use claviger_world::entropy;
 
 /// How often a change is decided anew before its caller is told that others keep changing the same thing.
@@ -100,7 +101,13 @@ impl Service {
 
     /// Proposes a transaction until its outcome is known.
     async fn settle(&self, txn: Txn) -> Result<Settled, Failure> {
-        let outcome = match self.ledger.propose(txn, self.config.request_wait).await {
+        let asked = Unknown { id: txn.id, turn: txn.turn };
+        let mut proposed = self.ledger.propose(txn, self.config.request_wait).await;
+        if proposed.is_ok() && rarely!("a known outcome is asked for again") {
+            proposed = Err(ProposeFailed::Unknown(asked));
+        }
+        let outcome = match proposed {
+            Err(ProposeFailed::Unknown(_)) if planted!(DecideWithoutCancel) => return Ok(Settled::Again),
             Err(ProposeFailed::Unknown(unknown)) => {
                 let id = unknown.id;
                 self.ledger.cancel(unknown, self.config.request_wait).await.map_err(|_| Why::Unknown(id))?
@@ -132,6 +139,9 @@ fn replayed<A: Action, T: Replay>(
     let Some((id, hash)) = request else { return Ok(None) };
     let desk = reading.opened()?.desk(&reading.view, reading.view.revision().cluster_time);
     let Some(Replayed { outcome, version }) = decide::replay(&desk, permit, id, hash)? else { return Ok(None) };
+    if planted!(RequestForgotten) {
+        return Ok(None);
+    }
     let outcome = T::replay(&outcome).ok_or(Cause("a kept answer cannot be read"))?;
     Ok(Some((outcome, version)))
 }

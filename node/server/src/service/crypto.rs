@@ -5,11 +5,16 @@ use crate::keyring::{self, Decrypted, Encrypted};
 use claviger_core::envelope::Context;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::KeyName;
+use claviger_core::planted;
 use claviger_core::policy::action::{Decrypt, Encrypt};
 use claviger_core::secret::SecretBytes;
+use claviger_world::runtime;
+use std::time::Duration;
 
 /// How often an answer that has grown too old is made anew.
 const ATTEMPTS_MAX: usize = 8;
+/// How long a planted bug dawdles between reading and looking into the vault.
+const DAWDLING: Duration = Duration::from_millis(5);
 
 /// What is to be encrypted.
 pub struct EncryptAsk {
@@ -42,6 +47,9 @@ impl Service {
         self.answered(visit.operation())?;
         for _ in 0..ATTEMPTS_MAX {
             let reading = self.reading(ask.read).await?;
+            if planted!(CacheFilledLate) {
+                runtime::sleep(DAWDLING).await;
+            }
             let permit = self.permit::<Encrypt>(visit.caller()?, ask.name.clone(), &reading)?;
             let (now, entropy) = (self.world.clock.awake_and_asleep(), &*self.world.entropy);
             let opened = reading.opened()?;
@@ -60,6 +68,9 @@ impl Service {
         self.answered(visit.operation())?;
         for _ in 0..ATTEMPTS_MAX {
             let reading = self.reading(ask.read).await?;
+            if planted!(CacheFilledLate) {
+                runtime::sleep(DAWDLING).await;
+            }
             let permit = self.permit::<Decrypt>(visit.caller()?, ask.name.clone(), &reading)?;
             let opened = reading.opened()?;
             let clear = keyring::decrypt(opened, &reading.view, permit, &ask.ciphertext, &ask.context)?;

@@ -6,6 +6,7 @@ use claviger_core::decide::{self, CreateKeyAsk, UpdateKeyAsk};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::key::{Algorithm, KeyRecord, Labels};
 use claviger_core::name::{KeyName, Segment};
+use claviger_core::planted;
 use claviger_core::policy::action::{CreateKey, DisableKey, EnableKey, GetKey, ListKeys, RotateKey, UpdateKey};
 use claviger_core::record::Version;
 
@@ -104,7 +105,14 @@ impl Service {
     /// Adds a version and encrypts with it from now on.
     pub async fn rotate_key(&self, visit: &Visit, ask: KeyAsk) -> Result<KeyAt, Failure> {
         visit.about(&ask.name);
-        self.change::<RotateKey, _>(visit, ask.name, ask.request, decide::rotate_key).await
+        self.change::<RotateKey, _>(visit, ask.name, ask.request, |desk, permit, stamp, chance| {
+            let decision = decide::rotate_key(desk, permit, stamp, chance)?;
+            if planted!(VersionBeforeCommit) {
+                self.seal.opened()?.vault.keep_ahead(desk, &decision)?;
+            }
+            Ok(decision)
+        })
+        .await
     }
 
     /// One key, and the revision that the answer reflects.

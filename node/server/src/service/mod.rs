@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::node::{NodeConfig, World};
 use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal};
 use claviger_core::failure::{Failure, Why};
+use claviger_core::planted;
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
 use std::sync::Arc;
@@ -105,9 +106,12 @@ impl Service {
         let recent = self.ledger.confirmed_at().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
         let mut revision = match recent {
             Some(started_at) => Revision { started_at, ..self.ledger.revision() },
+            None if planted!(ReadWithoutBarrier) => {
+                Revision { started_at: self.world.clock.awake_and_asleep(), ..self.ledger.revision() }
+            }
             None => self.ledger.barrier(self.config.request_wait).await.map_err(unavailable)?,
         };
-        if revision.sequence < read.min_revision {
+        if revision.sequence < read.min_revision && !planted!(RevisionNotAwaited) {
             let waited = self.ledger.applied_at_least(read.min_revision, self.config.request_wait).await;
             revision = Revision { started_at: revision.started_at, ..waited.map_err(unavailable)? };
         }
@@ -120,7 +124,7 @@ impl Service {
 
     /// Whether an answer made from a reading may still be handed over. Looked at last.
     pub(crate) fn within(&self, limit: AgeLimit) -> bool {
-        self.age(limit.confirmed_at) <= limit.good_for
+        self.age(limit.confirmed_at) <= limit.good_for || planted!(StaleAnswer)
     }
 
     fn age(&self, since: Duration) -> Duration {

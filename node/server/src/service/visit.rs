@@ -5,9 +5,15 @@ use super::{AgeLimit, Reading, Service};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page};
+use claviger_core::planted;
 use claviger_core::policy::{Caller, Operation, Unauthenticated};
+use claviger_world::runtime;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long after the answer a planted bug writes the page.
+const PAGE_LATE: Duration = Duration::from_millis(100);
 
 /// An attempt that has no answer yet. Dropped without one (its caller left, or its deadline passed), it is paged as such.
 pub struct Visit {
@@ -115,7 +121,12 @@ impl Visit {
     /// but sealing is never refused for it.
     pub async fn close<T>(mut self, answer: Result<T, Failure>) -> Audited<Result<T, Failure>> {
         self.closed = true;
-        let written = match self.write(OutcomeWord::of(&answer)) {
+        if planted!(PageAfterAnswer) {
+            return self.close_later(answer);
+        }
+        let unpaged = answer.is_err() && planted!(RefusalNotPaged);
+        let written = if unpaged { Ok(()) } else { self.write(OutcomeWord::of(&answer)) };
+        let written = match written {
             Ok(()) if self.service.config.strict_audit => self.service.book.sync().await,
             other => other,
         };
@@ -125,6 +136,18 @@ impl Visit {
             Ok(()) | Err(_) if self.is_stale() => Err(Failure::Unavailable(Why::Overloaded)),
             Ok(()) | Err(_) => answer,
         })
+    }
+
+    /// For a planted bug: the answer first.
+    fn close_later<T>(self, answer: Result<T, Failure>) -> Audited<Result<T, Failure>> {
+        let answer = if self.is_stale() { Err(Failure::Unavailable(Why::Overloaded)) } else { answer };
+        let outcome = OutcomeWord::of(&answer);
+        runtime::spawn(async move {
+            runtime::sleep(PAGE_LATE).await;
+            // There is nobody left to be refused.
+            let _ = self.write(outcome);
+        });
+        Audited(answer)
     }
 
     fn write(&self, outcome: OutcomeWord) -> Result<(), crate::audit::BookFailed> {

@@ -1,0 +1,130 @@
+//! A door of its own into the core service, as thin as the others: a visit is opened, asked, closed. What comes between
+//! client and node is here too: the way there, the way back, and patience.
+
+use crate::dice::Dice;
+use crate::history::Moment;
+use crate::house::{House, Life};
+use crate::papers::Guest;
+use crate::promises::Promise;
+use claviger_core::failure::{Failure, Why};
+use claviger_core::name::NodeId;
+use claviger_core::page::OutcomeWord;
+use claviger_core::policy::Operation;
+use claviger_server::service::Visit;
+use claviger_world::disk::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a client knows of one visit in the end.
+pub struct Visited<T> {
+    /// Which node was asked.
+    pub node: NodeId,
+    /// When the node had the request; none when it never did.
+    pub received: Option<Moment>,
+    /// When the node handed its answer over.
+    pub handed: Option<Moment>,
+    /// The answer; none when it was lost, late, or the node died over it.
+    pub answer: Option<Result<T, Failure>>,
+    /// Whether the node served, also when the answer was lost on its way.
+    pub served: bool,
+}
+
+/// Asks a node something, through the service that every door leads to.
+pub struct Errand<'a> {
+    /// The cluster.
+    pub house: &'a Arc<House>,
+    /// Who asks.
+    pub guest: &'a Guest,
+    /// What is asked.
+    pub operation: Operation,
+    /// Longest wait.
+    pub patience: Duration,
+    /// The dice of whoever asks.
+    pub dice: &'a Dice,
+}
+
+impl Errand<'_> {
+    /// Goes to `node` and does `ask` there.
+    pub async fn run<T, F>(&self, node: NodeId, ask: F) -> Visited<T>
+    where
+        T: Send + 'static,
+        F: for<'v> FnOnce(Life, &'v Visit) -> BoxFuture<'v, Result<T, Failure>> + Send + 'static,
+    {
+        let nothing = Visited { node, received: None, handed: None, answer: None, served: false };
+        tokio::time::sleep(self.hop()).await;
+        let Some(life) = self.house.life(node) else { return nothing };
+        let received = self.house.trace.moment();
+        let visiting = visit(self.house.clone(), life.clone(), self.guest.clone(), self.operation, ask);
+        let mut visiting = life.context.spawn(visiting);
+        let visited = tokio::time::timeout(self.patience, &mut visiting).await;
+        let nothing = Visited { received: Some(received), ..nothing };
+        match visited {
+            Ok(Ok((handed, answer))) => {
+                let served = answer.is_ok();
+                tokio::time::sleep(self.hop()).await;
+                let lost = self.dice.once_in(self.house.plan.answer_lost_once_in);
+                let answer = if lost { None } else { Some(answer) };
+                Visited { handed: Some(handed), answer, served, ..nothing }
+            }
+            Ok(Err(_)) => nothing,
+            // A caller who leaves cancels: the node drops the request.
+            Err(_) => {
+                visiting.abort();
+                nothing
+            }
+        }
+    }
+
+    fn hop(&self) -> Duration {
+        Duration::from_micros(self.dice.roll(100..3_000))
+    }
+}
+
+async fn visit<T, F>(
+    house: Arc<House>,
+    life: Life,
+    guest: Guest,
+    operation: Operation,
+    ask: F,
+) -> (Moment, Result<T, Failure>)
+where
+    F: for<'v> FnOnce(Life, &'v Visit) -> BoxFuture<'v, Result<T, Failure>>,
+{
+    let next = life.node.next_page();
+    let visit = life.node.service().visit(Some(&guest.der), operation);
+    let answer = match visit.known() {
+        Ok(visit) => ask(life.clone(), visit).await,
+        Err(why) => Err(why),
+    };
+    if let Err(Failure::Broken(cause)) = &answer {
+        house.board.broke(Promise::Sound, format!("node {} answers {operation:?} with: {cause}", life.id));
+    }
+    let outcome = OutcomeWord::of(&answer);
+    let answer = visit.close(answer).await.into_inner();
+    paged(&house, &life, &guest, operation, next, outcome, &answer);
+    (house.trace.moment(), answer)
+}
+
+/// No page, no answer: looked at the moment an answer is handed over. Sealing is never refused for it, and a book that
+/// cannot be written refuses everything else.
+fn paged<T>(
+    house: &House,
+    life: &Life,
+    guest: &Guest,
+    operation: Operation,
+    next: u64,
+    outcome: OutcomeWord,
+    answer: &Result<T, Failure>,
+) {
+    let seals = matches!(operation, Operation::SealNode | Operation::SealAll);
+    if seals || matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
+        return;
+    }
+    let pages = life.node.pages_from(next);
+    let is_this = |page: &claviger_core::page::Page| {
+        page.operation == Some(operation) && page.caller.as_ref() == Some(&guest.identity) && page.outcome == outcome
+    };
+    house.board.expect(Promise::Audit, pages.iter().any(is_this), || {
+        format!("node {} answered {operation:?} of {} ({outcome}) without a page", life.id, guest.identity)
+    });
+}

@@ -1,0 +1,368 @@
+//! The cluster and the world around it: nodes with their disks, papers and clocks, each started as the daemon starts it,
+//! killed as a power cut kills it, and started again as a supervisor would.
+
+use crate::clock::SkewedClock;
+use crate::dice::{Dice, number_of};
+use crate::disk::SimDisk;
+use crate::entropy::SeededEntropy;
+use crate::network::{Endpoint, Hub};
+use crate::papers::node_papers;
+use crate::plan::Plan;
+use crate::promises::{Board, Promise};
+use crate::trace::Trace;
+use bytes::Bytes;
+use claviger_core::crypto::SigningKey;
+use claviger_core::name::{Identity, NodeId};
+use claviger_core::time::UnixMs;
+use claviger_server::{Node, NodeConfig, StartFailed, Unseal, World};
+use claviger_world::disk::BoxFuture;
+use claviger_world::network::{Frame, Listener, PeerCertificate};
+use claviger_world::runtime::Context;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// When the world begins.
+pub const GENESIS_TIME: UnixMs = UnixMs(1_750_000_000_000);
+/// Longest that a start may take before something is wrong with it.
+const START_WAIT: Duration = Duration::from_secs(120);
+
+/// What listens at a node's address; a node is behind it once it has started.
+#[derive(Default)]
+struct Porch(Mutex<Option<Arc<dyn Listener>>>);
+
+impl Listener for Porch {
+    fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
+        match &*self.0.lock() {
+            Some(node) => node.hear(from, frame),
+            None => Box::pin(async { Err("starting".into()) }),
+        }
+    }
+}
+
+/// A node's present life.
+#[derive(Clone)]
+pub struct Life {
+    /// Which node.
+    pub id: NodeId,
+    /// How many lives it has had, this one too.
+    pub number: u64,
+    /// Its tasks.
+    pub context: Arc<Context>,
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its clock.
+    pub clock: Arc<SkewedClock>,
+}
+
+/// What outlives a crash.
+struct Dwelling {
+    disk: SimDisk,
+    key: SigningKey,
+    der: Arc<[u8]>,
+    life: Option<Life>,
+    /// The tasks of a life that has not come to the end of its start.
+    nascent: Option<Arc<Context>>,
+    lives: u64,
+    /// Why it stays off for good.
+    lost: Option<String>,
+    /// Whether its disk was wiped: whoever starts on it is nobody's member.
+    wiped: bool,
+    /// Whether somebody means it to be off for now.
+    off: bool,
+    /// Whether a fault gave it a reason to end by itself, or not to start.
+    excused: bool,
+}
+
+/// All nodes.
+pub struct House {
+    /// What the seed has decided.
+    pub plan: Plan,
+    /// The world's record.
+    pub trace: Arc<Trace>,
+    /// Where promises are told of.
+    pub board: Arc<Board>,
+    /// The wires.
+    pub hub: Arc<Hub>,
+    founder: Identity,
+    dwellings: Mutex<BTreeMap<NodeId, Dwelling>>,
+    dice: Dice,
+}
+
+impl House {
+    /// All nodes, switched off.
+    pub fn new(plan: &Plan, trace: Arc<Trace>, board: Arc<Board>, hub: Arc<Hub>, founder: Identity) -> Arc<House> {
+        let dwelling = |n| {
+            let (key, der) = node_papers(plan.seed, NodeId(n));
+            let disk = SimDisk::seeded(trace.clone(), number_of(plan.seed, &format!("disk {n}")));
+            Dwelling {
+                disk,
+                key,
+                der,
+                life: None,
+                nascent: None,
+                lives: 0,
+                lost: None,
+                wiped: false,
+                off: false,
+                excused: false,
+            }
+        };
+        let dwellings = (1..=plan.nodes).map(|n| (NodeId(n), dwelling(n))).collect();
+        let dice = Dice::of(plan.seed, "house");
+        Arc::new(House { plan: plan.clone(), trace, board, hub, founder, dwellings: Mutex::new(dwellings), dice })
+    }
+
+    /// All nodes' numbers.
+    pub fn all(&self) -> Vec<NodeId> {
+        (1..=self.plan.nodes).map(NodeId).collect()
+    }
+
+    /// The present life of a node, if it is on.
+    pub fn life(&self, id: NodeId) -> Option<Life> {
+        self.dwellings.lock().get(&id).filter(|d| !d.wiped)?.life.clone()
+    }
+
+    /// All present lives.
+    pub fn lives(&self) -> Vec<Life> {
+        self.dwellings.lock().values().filter(|d| !d.wiped).filter_map(|d| d.life.clone()).collect()
+    }
+
+    /// Nodes that run on a wiped disk.
+    pub fn wiped_lives(&self) -> Vec<Life> {
+        self.dwellings.lock().values().filter(|d| d.wiped).filter_map(|d| d.life.clone()).collect()
+    }
+
+    /// Nodes that are not lost for good.
+    pub fn sound(&self) -> Vec<NodeId> {
+        self.dwellings.lock().iter().filter(|(_, d)| d.lost.is_none() && !d.wiped).map(|(id, _)| *id).collect()
+    }
+
+    /// A node's disk.
+    pub fn disk(&self, id: NodeId) -> SimDisk {
+        self.dwellings.lock()[&id].disk.clone()
+    }
+
+    /// The key that a node signs with.
+    pub fn public(&self, id: NodeId) -> claviger_core::name::VerifyingKey {
+        self.dwellings.lock()[&id].key.public()
+    }
+
+    /// A node's certificate: what a thief would have.
+    pub fn papers(&self, id: NodeId) -> Arc<[u8]> {
+        self.dwellings.lock()[&id].der.clone()
+    }
+
+    /// Who leads, as the node itself sees it.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leads = |life: &Life| life.node.ledger().status().leader == Some(life.id);
+        self.lives().into_iter().find(leads).map(|life| life.id)
+    }
+
+    /// Notes that a fault has given a node a reason to end by itself.
+    pub fn excuse(&self, id: NodeId) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.excused = true;
+        }
+    }
+
+    /// Takes a node out for good.
+    pub fn lose(&self, id: NodeId, why: &str) {
+        self.trace.tell(id.0, &format!("is lost for good: {why}"));
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.lost = Some(why.to_owned());
+        }
+    }
+
+    /// The disk of a node that is off was damaged: the node must say so, and stay off. An audit file that is not the last
+    /// one is not read at a start; whoever verifies the book finds it.
+    pub async fn hurt(self: &Arc<Self>, id: NodeId, what: &str, in_book: bool) {
+        self.excuse(id);
+        self.start(id).await;
+        let noticed = self.life(id).is_none();
+        self.board
+            .expect(Promise::Sound, noticed || in_book, || format!("node {id} has started on a damaged disk: {what}"));
+        self.crash(id).await;
+        self.lose(id, what);
+    }
+
+    /// The disk of a node was wiped.
+    pub fn wiped(&self, id: NodeId) {
+        self.trace.tell(id.0, "its disk was wiped");
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.wiped = true;
+        }
+    }
+
+    /// Whether somebody keeps a node off.
+    pub fn keep_off(&self, id: NodeId, off: bool) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.off = off;
+        }
+    }
+
+    /// Switches a node on, as a supervisor would: unless it is on, meant to be off, or lost.
+    pub async fn start(self: &Arc<Self>, id: NodeId) {
+        let Some((number, context)) = self.prepare(id) else { return };
+        let now = GENESIS_TIME.plus_ms(self.trace.elapsed().as_millis() as u64 + self.dice.roll(0..600));
+        let Ok(clock) = context.spawn(async move { Arc::new(SkewedClock::new(now)) }).await else { return };
+        let porch = Arc::new(Porch::default());
+        self.hub.listen(&address(id), self.papers(id), porch.clone(), context.clone());
+        let (world, config) = self.world(id, number, clock.clone());
+        let starting = context.spawn(async move { Node::start(world, config).await });
+        match tokio::time::timeout(START_WAIT, starting).await {
+            Ok(Ok(Ok(node))) => {
+                *porch.0.lock() = Some(node.listener());
+                self.started(Life { id, number, context, node: Arc::new(node), clock });
+            }
+            Ok(Ok(Err(why))) => self.not_started(id, &context, &why),
+            // Power was cut in the middle of it.
+            Ok(Err(gone)) if gone.is_cancelled() => {}
+            Ok(Err(panic)) => self.board.broke(Promise::Sound, format!("node {id} panicked at its start: {panic}")),
+            Err(_) => self.board.broke(Promise::Liveness, format!("node {id} does not come to the end of its start")),
+        }
+    }
+
+    fn prepare(&self, id: NodeId) -> Option<(u64, Arc<Context>)> {
+        let mut dwellings = self.dwellings.lock();
+        let dwelling = dwellings.get_mut(&id)?;
+        if dwelling.life.is_some() || dwelling.nascent.is_some() || dwelling.lost.is_some() || dwelling.off {
+            return None;
+        }
+        dwelling.lives += 1;
+        let seed = number_of(self.plan.seed, &format!("node {id} life {}", dwelling.lives));
+        let drift = self.plan.drift_ppm_max as i64;
+        let rate = self.dice.roll(0..2 * drift as u64 + 1) as i64 - drift;
+        let context = Context::new(id.0, seed, rate, Duration::from_millis(self.dice.roll(0..5_000)));
+        dwelling.nascent = Some(context.clone());
+        Some((dwelling.lives, context))
+    }
+
+    fn world(&self, id: NodeId, number: u64, clock: Arc<SkewedClock>) -> (World, NodeConfig) {
+        let dwellings = self.dwellings.lock();
+        let dwelling = &dwellings[&id];
+        let seed = number_of(self.plan.seed, &format!("entropy of node {id} life {number}"));
+        let world = World {
+            disk: Arc::new(dwelling.disk.clone()),
+            network: Arc::new(Endpoint::new(self.hub.clone(), dwelling.der.clone())),
+            clock,
+            entropy: Arc::new(SeededEntropy::new(seed)),
+        };
+        let identity = crate::papers::signing_key(*dwelling.key.seed().expose());
+        (world, self.config(id, identity))
+    }
+
+    fn started(self: &Arc<Self>, life: Life) {
+        let mut dwellings = self.dwellings.lock();
+        let Some(dwelling) = dwellings.get_mut(&life.id) else { return };
+        dwelling.nascent = None;
+        // Power was cut between the end of the start and now.
+        if life.context.is_dead() {
+            return;
+        }
+        self.trace.tell(life.id.0, &format!("started, life {}", life.number));
+        dwelling.life = Some(life.clone());
+        drop(dwellings);
+        self.watch(life);
+    }
+
+    fn config(&self, node: NodeId, identity: SigningKey) -> NodeConfig {
+        NodeConfig {
+            node,
+            cluster: "sim".parse().expect("a good name"),
+            region: "here".parse().expect("a good name"),
+            addresses: self.all().into_iter().map(|n| (n, address(n))).collect(),
+            identity,
+            founders: vec![self.founder.clone()],
+            unseal: Unseal::Custodians,
+            timings: self.plan.timings,
+            strict_audit: self.plan.strict_audit,
+            reflection: false,
+            version: "simulated",
+            process: node.0 as u32,
+            request_wait: self.plan.request_wait,
+        }
+    }
+
+    /// A node that does not start says why: fine for one whose disk was hurt.
+    fn not_started(&self, id: NodeId, context: &Context, why: &StartFailed) {
+        self.hub.leave(&address(id));
+        context.kill();
+        // The process has ended: what its disk had refused it, it may be granted the next time.
+        self.disk(id).crash();
+        self.trace.tell(id.0, &format!("does not start: {why}"));
+        let hurt = self.dwellings.lock().get_mut(&id).is_some_and(|dwelling| {
+            dwelling.nascent = None;
+            dwelling.excused
+        });
+        let untouched = || format!("node {id} does not start, and nothing was done to it: {why}");
+        self.board.expect(Promise::Sound, hurt, untouched);
+    }
+
+    /// Waits for the node to end by itself, as the daemon does, and switches it off then.
+    fn watch(self: &Arc<Self>, life: Life) {
+        let (house, (said, saying)) = (self.clone(), tokio::sync::oneshot::channel());
+        let node = life.node.clone();
+        // In the node's context, so that nothing of it is kept when its power is cut.
+        drop(life.context.spawn(async move { said.send(node.ended().await) }));
+        let (id, context) = (life.id, Arc::downgrade(&life.context));
+        tokio::spawn(async move {
+            let Ok(why) = saying.await else { return };
+            if context.upgrade().is_some_and(|context| !context.is_dead()) {
+                house.ended(id, &why);
+                house.crash(id).await;
+            }
+        });
+    }
+
+    fn ended(&self, id: NodeId, why: &str) {
+        self.trace.tell(id.0, &format!("ends by itself: {why}"));
+        let excused = {
+            let dwellings = self.dwellings.lock();
+            dwellings.get(&id).is_some_and(|d| d.excused)
+        };
+        let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
+        if why.contains("differs from the cluster's") {
+            self.board.broke(Promise::States, format!("node {id} ended: {why}"));
+        }
+        let good = excused && by_disk;
+        self.board.expect(Promise::Sound, good, || format!("node {id} ended by itself: {why}"));
+    }
+
+    /// Cuts a node's power.
+    pub async fn crash(&self, id: NodeId) {
+        let context = {
+            let mut dwellings = self.dwellings.lock();
+            let Some(dwelling) = dwellings.get_mut(&id) else { return };
+            let life = dwelling.life.take().map(|life| life.context);
+            life.or(dwelling.nascent.take())
+        };
+        let Some(context) = context else { return };
+        self.hub.leave(&address(id));
+        context.kill();
+        // A stopped process dies of a power cut too.
+        context.go_on();
+        // Aborted tasks are dropped when the runtime comes to them.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+        self.trace.tell(id.0, "crashed");
+        self.disk(id).crash();
+    }
+
+    /// Starts, again and again, whatever is off and should be on.
+    pub async fn supervise(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(self.dice.roll(300..3_000))).await;
+            for id in self.all() {
+                self.start(id).await;
+            }
+        }
+    }
+}
+
+/// Where a node listens.
+pub fn address(node: NodeId) -> String {
+    format!("node-{node}")
+}

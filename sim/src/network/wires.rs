@@ -1,0 +1,215 @@
+//! The state of the wires: weather, cuts, slow directions; and their dice. Knows nothing of who stands at them.
+
+use crate::dice::Dice;
+use claviger_core::name::NodeId;
+use claviger_proto::peer::v1::{RaftRequest, raft_request};
+use claviger_world::network::{Frame, FrameKind};
+use parking_lot::Mutex;
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How bad the network is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weather {
+    /// One frame in so many is lost; none when 0.
+    pub lost_once_in: u64,
+    /// One frame in so many is late by up to `late_us_max`; none when 0.
+    pub late_once_in: u64,
+    /// Most that a late frame is late, in microseconds.
+    pub late_us_max: u64,
+    /// How long one way takes, in microseconds.
+    pub hop_us: Range<u64>,
+    /// One request in so many is heard a second time, a little later; none when 0.
+    pub duplicated_once_in: u64,
+}
+
+impl Weather {
+    /// Nothing is lost, late or doubled.
+    pub const FAIR: Weather =
+        Weather { lost_once_in: 0, late_once_in: 0, late_us_max: 0, hop_us: 200..3_000, duplicated_once_in: 0 };
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Weather::FAIR
+    }
+}
+
+/// From whom to whom.
+type Way = (NodeId, NodeId);
+
+pub(super) struct Wires(Mutex<State>);
+
+struct State {
+    weather: Weather,
+    chances: Chances,
+    cut: BTreeSet<Way>,
+    /// Cut until then, because of a snapshot.
+    cut_until: BTreeMap<Way, Instant>,
+    slow_us: BTreeMap<Way, u64>,
+    /// For how many milliseconds a snapshot is cut, and once in how many chunks.
+    cut_snapshots: (u64, u64),
+    delivered: u64,
+    lost: u64,
+    snapshots_cut: u64,
+    doubled: u64,
+}
+
+/// Dice for each kind of fault, so that one that is switched off moves no other.
+struct Chances {
+    hop: Dice,
+    late: Dice,
+    lost: Dice,
+    doubled: Dice,
+    snapshots: Dice,
+}
+
+impl Chances {
+    fn new(seed: u64) -> Chances {
+        let dice = |purpose| Dice::of(seed, purpose);
+        Chances {
+            hop: dice("wires hop"),
+            late: dice("wires late"),
+            lost: dice("wires lost"),
+            doubled: dice("wires doubled"),
+            snapshots: dice("wires snapshots"),
+        }
+    }
+}
+
+impl Wires {
+    pub(super) fn new(seed: u64, weather: Weather) -> Wires {
+        Wires(Mutex::new(State {
+            weather,
+            chances: Chances::new(seed),
+            cut: BTreeSet::new(),
+            cut_until: BTreeMap::new(),
+            slow_us: BTreeMap::new(),
+            cut_snapshots: (0, 0),
+            delivered: 0,
+            lost: 0,
+            snapshots_cut: 0,
+            doubled: 0,
+        }))
+    }
+
+    pub(super) fn weather(&self, weather: Weather) {
+        self.0.lock().weather = weather;
+    }
+
+    pub(super) fn cut(&self, from: NodeId, to: NodeId) {
+        self.0.lock().cut.insert((from, to));
+    }
+
+    pub(super) fn mend(&self) {
+        let mut state = self.0.lock();
+        state.cut.clear();
+        state.cut_until.clear();
+    }
+
+    pub(super) fn slow(&self, from: NodeId, to: NodeId, us: u64) {
+        self.0.lock().slow_us.insert((from, to), us);
+    }
+
+    pub(super) fn mend_slow(&self) {
+        self.0.lock().slow_us.clear();
+    }
+
+    pub(super) fn cut_snapshots(&self, ms: u64, once_in: u64) {
+        self.0.lock().cut_snapshots = (ms, once_in);
+    }
+
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let state = self.0.lock();
+        (state.delivered, state.lost)
+    }
+
+    pub(super) fn rare_counts(&self) -> (u64, u64) {
+        let state = self.0.lock();
+        (state.snapshots_cut, state.doubled)
+    }
+
+    /// Carries something one way, on the world's time. Whether it arrives.
+    pub(super) async fn hop(&self, from: NodeId, to: NodeId, outside: bool) -> bool {
+        let way = (!outside).then_some((from, to));
+        let (us, lost) = self.0.lock().depart(way);
+        tokio::time::sleep(Duration::from_micros(us)).await;
+        self.0.lock().arrive(way, lost)
+    }
+
+    /// How long it takes to find out that nobody listens.
+    pub(super) fn no_connection(&self) -> Duration {
+        let us = self.0.lock().hop_us();
+        Duration::from_micros(us)
+    }
+
+    /// Whether a request that has arrived is heard again, and how much later.
+    pub(super) fn doubled(&self) -> Option<Duration> {
+        let mut state = self.0.lock();
+        let once_in = state.weather.duplicated_once_in;
+        if !state.chances.doubled.once_in(once_in) {
+            return None;
+        }
+        state.doubled += 1;
+        Some(Duration::from_micros(state.chances.doubled.roll(DOUBLED_LATER_US)))
+    }
+
+    /// Sees a frame off. One that carries a piece of a snapshot may bring its own way down.
+    pub(super) fn meet(&self, from: NodeId, to: NodeId, frame: &Frame) {
+        let mut state = self.0.lock();
+        let (ms, once_in) = state.cut_snapshots;
+        if once_in > 0 && is_snapshot(frame) && state.chances.snapshots.once_in(once_in) {
+            state.cut_until.insert((from, to), Instant::now() + Duration::from_millis(ms));
+            state.snapshots_cut += 1;
+        }
+    }
+}
+
+impl State {
+    /// How long the way takes, in microseconds, and whether the thing is lost on it.
+    fn depart(&mut self, way: Option<Way>) -> (u64, bool) {
+        let usual = self.hop_us();
+        let dice = &self.chances.late;
+        let is_late = dice.once_in(self.weather.late_once_in);
+        let late = if is_late { dice.roll(0..self.weather.late_us_max + 1) } else { 0 };
+        let slow = way.and_then(|way| self.slow_us.get(&way)).copied().unwrap_or(0);
+        let lost = self.chances.lost.once_in(self.weather.lost_once_in) || self.is_cut(way);
+        (usual + late + slow, lost)
+    }
+
+    /// Whether it comes out at the other end: a way that was cut meanwhile lets nothing through.
+    fn arrive(&mut self, way: Option<Way>, lost: bool) -> bool {
+        let lost = lost || self.is_cut(way);
+        if lost {
+            self.lost += 1;
+        } else {
+            self.delivered += 1;
+        }
+        !lost
+    }
+
+    fn is_cut(&mut self, way: Option<Way>) -> bool {
+        let Some(way) = way else { return false };
+        self.cut_until.retain(|_, until| *until > Instant::now());
+        self.cut.contains(&way) || self.cut_until.contains_key(&way)
+    }
+
+    fn hop_us(&self) -> u64 {
+        let Range { start, end } = self.weather.hop_us.clone();
+        self.chances.hop.roll(start..end.max(start + 1))
+    }
+}
+
+fn is_snapshot(frame: &Frame) -> bool {
+    let carries = |body: &Frame| {
+        let request = RaftRequest::decode(body.body.clone()).ok()?;
+        Some(matches!(request.body, Some(raft_request::Body::Snapshot(_))))
+    };
+    frame.kind == FrameKind::Raft && carries(frame).unwrap_or(false)
+}
+
+/// How much later a doubled request is heard again, in microseconds.
+const DOUBLED_LATER_US: Range<u64> = 100..50_000;

@@ -1,0 +1,250 @@
+//! What a seed decides before anything happens: how large the cluster is, how it is configured, how much is asked of it,
+//! and which faults strike when. Each seed switches off a random part of the faults and draws the rest from wide ranges
+//! (Groce and others, "Swarm testing", 2012).
+
+use crate::dice::Dice;
+use claviger_server::Timings;
+use std::fmt;
+use std::time::Duration;
+
+/// What can go wrong, and does so at an hour of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The leader is cut off, both ways.
+    IsolateLeader,
+    /// A random minority is cut off, both ways.
+    Partition,
+    /// One node hears nobody, or nobody hears it.
+    OneWay,
+    /// A chain: each node reaches only its neighbours.
+    Chain,
+    /// One direction is slow.
+    SlowLink,
+    /// Many frames are lost, late and doubled.
+    Storm,
+    /// Transfers of snapshots are cut in the middle.
+    SnapshotCuts,
+    /// One node loses its power.
+    CrashOne,
+    /// A majority loses its power at once.
+    CrashMajority,
+    /// Everybody does.
+    CrashAll,
+    /// A process is stopped, and goes on late.
+    Stop,
+    /// A calendar is set forward or back.
+    ClockJump,
+    /// Writes of one node take long.
+    SlowDisk,
+    /// One write of one node fails.
+    WriteFails,
+    /// The disk of one node is full for a while.
+    DiskFull,
+    /// Something on the disk of one node is damaged while it is off.
+    Damage,
+    /// The disk of one node is wiped.
+    Wipe,
+    /// Somebody seals one node.
+    SealOne,
+    /// Somebody seals the region.
+    SealAll,
+    /// The lead is handed over.
+    Transfer,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 20] = [
+        Kind::IsolateLeader,
+        Kind::Partition,
+        Kind::OneWay,
+        Kind::Chain,
+        Kind::SlowLink,
+        Kind::Storm,
+        Kind::SnapshotCuts,
+        Kind::CrashOne,
+        Kind::CrashMajority,
+        Kind::CrashAll,
+        Kind::Stop,
+        Kind::ClockJump,
+        Kind::SlowDisk,
+        Kind::WriteFails,
+        Kind::DiskFull,
+        Kind::Damage,
+        Kind::Wipe,
+        Kind::SealOne,
+        Kind::SealAll,
+        Kind::Transfer,
+    ];
+
+    /// Whether a node is lost to it for good: at most a minority may be.
+    pub fn is_final(self) -> bool {
+        matches!(self, Kind::Damage | Kind::Wipe)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// One fault.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Its number in the plan, which it keeps when others are left out.
+    pub number: usize,
+    /// When it strikes, since the load began.
+    pub at: Duration,
+    /// How long it lasts, where it lasts.
+    pub lasts: Duration,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// How people and strangers behave.
+#[derive(Clone, Copy, Debug)]
+pub struct Manners {
+    /// Once in so many, a custodian brings a bad, old or doubled share first; never when 0.
+    pub bad_share_once_in: u64,
+    /// Once in so many, a custodian walks away half-way; never when 0.
+    pub leaves_once_in: u64,
+    /// Whether two operators begin ceremonies at different nodes at once.
+    pub two_operators: bool,
+    /// Whether somebody has stolen a node's certificate.
+    pub stranger: bool,
+    /// Longest that people need to notice a sealed node, in milliseconds.
+    pub attention_ms: u64,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Which.
+    pub seed: u64,
+    /// Nodes: 3 to 5.
+    pub nodes: u64,
+    /// Shares that there are.
+    pub custodians: u8,
+    /// Shares that open.
+    pub threshold: u8,
+    /// Groups of clients; those of one group share keys.
+    pub groups: u64,
+    /// Clients of a group: at most four.
+    pub group: u64,
+    /// Keys of a group.
+    pub keys: u64,
+    /// Longest pause between two calls of a client, in milliseconds.
+    pub pause_ms: u64,
+    /// Longest that a client waits for one answer, in milliseconds.
+    pub patience_ms: u64,
+    /// Once in so many answers is lost on its way to its client; never when 0.
+    pub answer_lost_once_in: u64,
+    /// Raft's, and how often checkpoints and ticks come.
+    pub timings: Timings,
+    /// Longest that one step of a request waits for the cluster.
+    pub request_wait: Duration,
+    /// Whether audit pages are synced before answers.
+    pub strict_audit: bool,
+    /// Frames lost and late all the time: once in so many.
+    pub weather_once_in: u64,
+    /// Most that a hop takes, in microseconds.
+    pub hop_us_max: u64,
+    /// Most that a write takes, in microseconds.
+    pub disk_us_max: u64,
+    /// Most that clocks gain or lose, in millionths.
+    pub drift_ppm_max: u64,
+    /// People.
+    pub manners: Manners,
+    /// How long load and faults last.
+    pub length: Duration,
+    /// In order of time.
+    pub faults: Vec<Fault>,
+}
+
+/// How long load and faults last when nobody says otherwise: with founding and calm more than ten minutes.
+pub const LENGTH: Duration = Duration::from_secs(600);
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Plan {
+        let dice = Dice::of(seed, "plan");
+        let nodes = *dice.pick(&[3, 3, 3, 4, 5, 5]).expect("not empty");
+        let custodians = dice.roll(2..6) as u8;
+        let threshold = dice.roll(2..u64::from(custodians) + 1) as u8;
+        let mut plan = Plan {
+            seed,
+            nodes,
+            custodians,
+            threshold,
+            groups: dice.roll(1..3),
+            group: dice.roll(2..5),
+            keys: dice.roll(2..5),
+            pause_ms: dice.spread(600, 2_000),
+            patience_ms: dice.spread(2_000, 60_000),
+            answer_lost_once_in: *dice.pick(&[0, 20, 100]).expect("not empty"),
+            timings: timings(&dice),
+            request_wait: Duration::from_millis(dice.spread(2_000, 30_000)),
+            strict_audit: dice.once_in(4),
+            weather_once_in: *dice.pick(&[0, 0, 200, 50]).expect("not empty"),
+            hop_us_max: dice.spread(1_000, 40_000),
+            disk_us_max: dice.spread(500, 40_000),
+            drift_ppm_max: *dice.pick(&[0, 200, 20_000]).expect("not empty"),
+            manners: manners(&dice),
+            length: LENGTH,
+            faults: Vec::new(),
+        };
+        plan.faults = plan.draw_faults(&Dice::of(seed, "faults"));
+        plan
+    }
+
+    fn draw_faults(&self, dice: &Dice) -> Vec<Fault> {
+        let mut on: Vec<Kind> = Kind::ALL.into_iter().filter(|_| dice.roll(0..5) < 3).collect();
+        // A disk lost for good is rare, and leaves the rest with less to lose.
+        on.retain(|kind| !kind.is_final() || dice.once_in(3));
+        if on.is_empty() {
+            on.push(Kind::CrashOne);
+        }
+        let gap_ms = dice.spread(6_000, 40_000);
+        let (mut at, mut faults) = (5_000, Vec::new());
+        let last = self.length.as_millis() as u64 - 10_000;
+        while at < last {
+            let kind = *dice.pick(&on).expect("at least one");
+            // A disk that is lost must be out of the way when faults end.
+            let kind = if kind.is_final() && at + 60_000 > last { Kind::CrashOne } else { kind };
+            let lasts = Duration::from_millis(dice.spread(200, 70_000));
+            faults.push(Fault { number: faults.len(), at: Duration::from_millis(at), lasts, kind });
+            at += dice.roll(gap_ms / 2..gap_ms * 2);
+        }
+        faults
+    }
+
+    /// How many nodes may be lost for good.
+    pub fn may_lose(&self) -> u64 {
+        (self.nodes - 1) / 2
+    }
+}
+
+fn timings(dice: &Dice) -> Timings {
+    let heartbeat_ms = dice.spread(80, 400);
+    let election_min_ms = heartbeat_ms * dice.roll(3..6);
+    Timings {
+        heartbeat_ms,
+        election_min_ms,
+        election_max_ms: election_min_ms * 2,
+        snapshot_entries: dice.spread(20, 2_000),
+        log_entries_kept: dice.spread(1, 500),
+        checkpoint_entries: dice.spread(20, 500),
+        tick_ms: dice.spread(2_000, 60_000),
+    }
+}
+
+fn manners(dice: &Dice) -> Manners {
+    Manners {
+        bad_share_once_in: *dice.pick(&[0, 3, 8]).expect("not empty"),
+        leaves_once_in: *dice.pick(&[0, 4, 12]).expect("not empty"),
+        two_operators: dice.once_in(2),
+        stranger: dice.roll(0..4) > 0,
+        attention_ms: dice.spread(500, 12_000),
+    }
+}

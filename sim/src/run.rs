@@ -1,0 +1,344 @@
+//! One run: founding, load and faults, calm, and the reckoning.
+
+use crate::clients::{Client, change_rights};
+use crate::dice::number_of;
+use crate::eye;
+use crate::faults::{strike, usual_disk, usual_weather};
+use crate::history::Ask;
+use crate::house::House;
+use crate::network::{Hub, Weather};
+use crate::papers::Guest;
+use crate::people::{custody, found};
+use crate::plan::Plan;
+use crate::promises::{Board, Broken, Promise};
+use crate::scene::{Promises, Scene, Tally};
+use crate::stranger::{Heard, Stranger};
+use crate::trace::{Tale, Trace};
+use crate::watch::{Tap, look, look_on, search_disks};
+use claviger_core::key::KeyRecord;
+use claviger_core::mutants::Mutant;
+use claviger_core::name::NodeId;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Once faults have ended, every node that is not lost must be open and answer within this.
+const CALM_MAX: Duration = Duration::from_secs(180);
+/// How often it is looked whether they do.
+const CALM_LOOK: Duration = Duration::from_millis(500);
+/// Ciphertexts that are opened on every node in the end.
+const OPENED_AT_THE_END: usize = 40;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Wish {
+    /// Which run.
+    pub seed: u64,
+    /// A bug to plant.
+    pub mutant: Option<Mutant>,
+    /// Faults that are left out, by number.
+    pub without: BTreeSet<usize>,
+    /// Load and faults last this long, rather than as planned.
+    pub length: Option<Duration>,
+    /// A promise that is said to be broken whatever happens: to see that it is told.
+    pub canary: bool,
+    /// Where every line of the trace goes.
+    pub trace_file: Option<std::path::PathBuf>,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which run.
+    pub seed: u64,
+    /// What the seed had decided.
+    pub plan: Plan,
+    /// Over everything that happened.
+    pub digest: String,
+    /// How many lines that is.
+    pub events: u64,
+    /// How long it lasted, in the world's time.
+    pub lasted: Duration,
+    /// In numbers.
+    pub tally: Tally,
+    /// How often each promise was checked.
+    pub checked: BTreeMap<Promise, u64>,
+    /// What is broken.
+    pub broken: Vec<Broken>,
+    /// How often the planted bug was executed.
+    pub executed: u64,
+    /// Rare branches: on, reached, taken.
+    pub rare: BTreeMap<&'static str, (bool, u64, u64)>,
+    /// What is told of it.
+    pub tales: Vec<Tale>,
+}
+
+impl Report {
+    /// Whether the run was long, busy and troubled enough to count.
+    pub fn counts(&self) -> bool {
+        let faults: u64 = self.tally.faults.values().sum();
+        self.lasted >= Duration::from_secs(600)
+            && self.tally.answered >= 500
+            && faults >= 5
+            && self.tally.ceremonies >= 1
+    }
+}
+
+thread_local! {
+    /// What panicked on this thread since the run began.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has panics of runs noted rather than printed. Once, before the first run.
+pub fn note_panics() {
+    std::panic::set_hook(Box::new(|info| PANICS.with_borrow_mut(|panics| panics.push(info.to_string()))));
+}
+
+/// Runs one seed to its end, on this thread, in a world of its own.
+pub fn run(wish: &Wish) -> Report {
+    PANICS.take();
+    begin(wish);
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime can be made");
+    runtime.block_on(story(wish.clone()))
+}
+
+#[cfg(feature = "mutants")]
+fn begin(wish: &Wish) {
+    claviger_core::mutants::begin(wish.mutant, number_of(wish.seed, "rare branches"));
+}
+
+#[cfg(not(feature = "mutants"))]
+fn begin(wish: &Wish) {
+    assert!(wish.mutant.is_none(), "this build has no planted bugs");
+}
+
+#[cfg(feature = "mutants")]
+fn told() -> (u64, BTreeMap<&'static str, (bool, u64, u64)>) {
+    let (executed, rare) = claviger_core::mutants::told();
+    (executed, rare.into_iter().map(|(name, branch)| (name, (branch.on, branch.reached, branch.taken))).collect())
+}
+
+#[cfg(not(feature = "mutants"))]
+fn told() -> (u64, BTreeMap<&'static str, (bool, u64, u64)>) {
+    (0, BTreeMap::new())
+}
+
+async fn story(wish: Wish) -> Report {
+    let mut plan = Plan::of(wish.seed);
+    plan.length = wish.length.unwrap_or(plan.length);
+    let file = wish.trace_file.as_ref().map(|path| std::fs::File::create(path).expect("a file can be made there"));
+    let trace = Arc::new(Trace::new(wish.seed, file));
+    let stage = Stage::new(&plan, &trace).await;
+    if stage.found().await {
+        stage.trouble(wish.without).await;
+        stage.calm().await;
+        stage.reckon().await;
+    }
+    if wish.canary {
+        stage.scene.board.broke(Promise::Sound, "the canary, which must be told".into());
+    }
+    stage.report(&trace)
+}
+
+/// A run on its way.
+struct Stage {
+    scene: Arc<Scene>,
+    heard: Arc<Heard>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Stage {
+    async fn new(plan: &Plan, trace: &Arc<Trace>) -> Stage {
+        let board = Board::new(trace.clone());
+        let hub = Hub::seeded(trace.clone(), number_of(plan.seed, "network"), Weather::FAIR);
+        let root = Guest::new(plan.seed, "operator", "root");
+        let (promises, heard) = (Arc::new(Promises::new(plan, &board)), Arc::new(Heard::default()));
+        hub.tap(Tap::new(promises.clone(), heard.clone()));
+        let house = House::new(plan, trace.clone(), board, hub, root.identity.clone());
+        let scene = Scene::new(house.clone(), promises, root);
+        for id in house.all() {
+            house.start(id).await;
+        }
+        let background = vec![tokio::spawn(house.supervise()), tokio::spawn(look_on(scene.clone()))];
+        Stage { scene, heard, background }
+    }
+
+    async fn found(&self) -> bool {
+        let founded = found(&self.scene).await;
+        self.scene.board.expect(Promise::Liveness, founded, || "the cluster cannot be founded in fair weather".into());
+        founded
+    }
+
+    /// Load, faults and people, until the plan is over.
+    async fn trouble(&self, without: BTreeSet<usize>) {
+        let scene = &self.scene;
+        let operators = if scene.plan.manners.two_operators { 2 } else { 1 };
+        let people: Vec<_> = (0..operators).map(|n| tokio::spawn(custody(scene.clone(), n))).collect();
+        self.all_open().await;
+        scene.house.hub.weather(usual_weather(scene));
+        scene.house.all().into_iter().for_each(|id| scene.house.disk(id).weather(usual_disk(scene)));
+        let clients = (0..scene.clients.len() as u64).map(|n| tokio::spawn(Client::new(scene, n).work()));
+        let mut busy: Vec<_> = clients.collect();
+        busy.push(tokio::spawn(change_rights(scene.clone())));
+        if scene.plan.manners.stranger {
+            busy.push(tokio::spawn(Stranger::new(scene, self.heard.clone()).work()));
+        }
+        let striking = tokio::spawn(strike(scene.clone(), without));
+        tokio::time::sleep(scene.plan.length).await;
+        striking.abort();
+        self.end_faults().await;
+        self.all_open().await;
+        scene.over.store(true, Ordering::Relaxed);
+        scene.trace.tell(0, "clients stop");
+        self.drain(busy).await;
+        people.iter().for_each(JoinHandle::abort);
+    }
+
+    /// Everything that was cut, slow, full, stopped or off is so no more.
+    async fn end_faults(&self) {
+        let (house, hub) = (&self.scene.house, &self.scene.house.hub);
+        self.scene.trace.tell(0, "faults end");
+        hub.mend();
+        hub.mend_slow();
+        hub.cut_snapshots(0, 0);
+        hub.weather(Weather::FAIR);
+        for id in house.all() {
+            house.disk(id).free();
+            house.disk(id).weather(Default::default());
+            house.keep_off(id, false);
+        }
+        house.lives().iter().for_each(|life| life.context.go_on());
+    }
+
+    /// Waits until every node that is not lost is on and open.
+    async fn all_open(&self) {
+        let house = &self.scene.house;
+        let since = self.scene.trace.elapsed();
+        let closed = || {
+            let open = |id: &NodeId| house.life(*id).is_some_and(|life| life.node.is_open());
+            house.sound().into_iter().filter(|id| !open(id)).collect::<Vec<_>>()
+        };
+        while !closed().is_empty() && self.scene.trace.elapsed() - since < CALM_MAX {
+            tokio::time::sleep(CALM_LOOK).await;
+        }
+        self.scene.board.expect(Promise::Liveness, closed().is_empty(), || {
+            format!("nodes {:?} are not open {CALM_MAX:?} after the last fault", closed())
+        });
+    }
+
+    /// Whoever is busy comes to an end.
+    async fn drain(&self, busy: Vec<JoinHandle<()>>) {
+        let count = busy.len();
+        let all = async {
+            for one in busy {
+                if let Err(panic) = one.await {
+                    self.scene.board.broke(Promise::Sound, format!("a client panicked: {panic}"));
+                }
+            }
+        };
+        let drained = tokio::time::timeout(CALM_MAX, all).await.is_ok();
+        self.scene.board.expect(Promise::Liveness, drained, || format!("{count} clients do not come to an end"));
+    }
+
+    /// With nothing in the way, everything works, on every node.
+    async fn calm(&self) {
+        let scene = &self.scene;
+        scene.over.store(false, Ordering::Relaxed);
+        let mut client = Client::new(scene, 0);
+        for key in 0..scene.keys.len() as u64 {
+            client.change(key, Ask::Enable).await;
+        }
+        let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
+        for life in scene.house.lives() {
+            for one in &kept {
+                let owner = one.key / scene.plan.keys * scene.plan.group;
+                Client::new(scene, owner).decrypt_at(life.id, one.clone(), 0, false).await;
+            }
+        }
+        scene.over.store(true, Ordering::Relaxed);
+    }
+
+    /// What must be true in the end.
+    async fn reckon(&self) {
+        let scene = &self.scene;
+        self.same_everywhere().await;
+        look(scene);
+        search_disks(scene);
+        let deeds = scene.deeds();
+        let mut any = Vec::new();
+        for life in scene.house.lives() {
+            let view = life.node.ledger().view();
+            let finals = self.finals(life.id);
+            scene.promises.survives.at_the_end(life.id, &deeds, &finals, view.revision().sequence);
+            scene.promises.forged.look(life.id, &view, |id| life.node.ledger().outcome(id));
+            any = finals.into_iter().collect();
+        }
+        for id in scene.house.sound() {
+            scene.promises.audit.book(id, &scene.house.disk(id).file_bytes(), &scene.house.public(id));
+        }
+        scene.promises.linearizable.at_the_end(&deeds);
+        scene.promises.once.at_the_end(&deeds, &any);
+        scene.promises.revocation.at_the_end(&deeds, &scene.rights());
+        for panic in PANICS.take() {
+            scene.board.broke(Promise::Sound, panic);
+        }
+        scene.board.checked(Promise::Sound);
+    }
+
+    /// A checkpoint that every node compares, and then the same state on all of them.
+    async fn same_everywhere(&self) {
+        let lives = self.scene.house.lives();
+        let Some(life) = lives.first().cloned() else { return };
+        let node = life.node.clone();
+        let checkpoint = life.context.spawn(async move { node.ledger().checkpoint(Duration::from_secs(60)).await });
+        let told = checkpoint.await;
+        self.scene
+            .board
+            .expect(Promise::Liveness, matches!(told, Ok(Ok(_))), || format!("no checkpoint in calm: {told:?}"));
+        let least = life.node.ledger().view().revision().index;
+        for life in &lives {
+            let mut revision = life.node.ledger().subscribe();
+            let there =
+                life.context.spawn(async move { revision.until(|r| (r.index >= least).then_some(())).await.is_ok() });
+            let there = tokio::time::timeout(CALM_MAX, there).await;
+            self.scene.board.expect(Promise::Liveness, matches!(there, Ok(Ok(true))), || {
+                format!("node {} does not come to entry {least} in calm", life.id)
+            });
+        }
+    }
+
+    fn finals(&self, node: NodeId) -> BTreeMap<u64, KeyRecord> {
+        let (Some(eye), Some(life)) = (self.scene.eye.get(), self.scene.house.life(node)) else {
+            return BTreeMap::new();
+        };
+        let view = life.node.ledger().view();
+        debug_assert!(eye::header(&view).is_some());
+        let found = self.scene.keys.iter().zip(0..).filter_map(|(name, n)| Some((n, eye.key(&view, name)?)));
+        let finals: BTreeMap<u64, KeyRecord> = found.collect();
+        finals.iter().for_each(|(n, record)| self.scene.promises.versions.record(*n, record));
+        finals
+    }
+
+    fn report(self, trace: &Arc<Trace>) -> Report {
+        self.background.iter().for_each(JoinHandle::abort);
+        let (digest, events) = trace.digest();
+        let (executed, rare) = told();
+        Report {
+            seed: self.scene.plan.seed,
+            plan: self.scene.plan.clone(),
+            digest,
+            events,
+            lasted: trace.elapsed(),
+            tally: self.scene.tally(),
+            checked: self.scene.board.counts(),
+            broken: self.scene.board.broken(),
+            executed,
+            rare,
+            tales: trace.tales(),
+        }
+    }
+}
