@@ -37,11 +37,11 @@ impl crate::network::Tap for Tap {
         }
     }
 
-    fn answer(&self, from: NodeId, to: NodeId, kind: FrameKind, answer: &Result<Bytes, String>) {
+    fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>) {
         let Ok(body) = answer else { return };
         self.promises.clear.look("an answer between nodes", body);
-        if kind == FrameKind::Raft {
-            self.promises.raft.answer(from, to, body);
+        if question.kind == FrameKind::Raft {
+            self.promises.raft.answer(from, to, &question.body, body);
         }
     }
 }

@@ -463,8 +463,8 @@ impl Tap for Scribe {
     fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame) {
         self.0.lock().push(format!("{} asks {to} {:?} {:?}", from.claims, frame.kind, frame.body));
     }
-    fn answer(&self, from: NodeId, to: NodeId, kind: FrameKind, answer: &Result<Bytes, String>) {
-        self.0.lock().push(format!("{from} tells {to} {kind:?} {answer:?}"));
+    fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>) {
+        self.0.lock().push(format!("{from} tells {to} {:?} {answer:?}", question.kind));
     }
 }
 

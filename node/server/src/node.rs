@@ -23,7 +23,6 @@ use claviger_world::watch;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tonic::service::Routes;
 
@@ -160,7 +159,7 @@ impl Node {
             founding: tokio::sync::Mutex::new(()),
             ceremony: parking_lot::Mutex::new(None),
             closed: parking_lot::Mutex::default(),
-            hand_sealed: AtomicBool::new(false),
+            sealings: parking_lot::Mutex::default(),
             expecting: parking_lot::Mutex::new(None),
             config,
             world,

@@ -134,10 +134,15 @@ impl Context {
         Duration::from_nanos(skewed.max(0) as u64) + self.offset
     }
 
-    /// How long the world must wait until this node's stopwatch has gained `local`.
+    /// How long the world must wait until this node's stopwatch has surely gained `local`: rounded up, for who wakes
+    /// before the time that was waited for goes to sleep again, at once and for nothing.
     fn worldly(&self, local: Duration) -> Duration {
+        if local.is_zero() {
+            return local;
+        }
         let nanos = local.as_nanos().min(u128::from(u64::MAX)) as i128;
-        Duration::from_nanos((nanos * MILLION / (MILLION + i128::from(self.rate_ppm))) as u64)
+        let rate = MILLION + i128::from(self.rate_ppm);
+        Duration::from_nanos(((nanos * MILLION + rate - 1) / rate + 1) as u64)
     }
 }
 
@@ -319,6 +324,25 @@ mod tests {
             let local = local.await.unwrap();
             assert_eq!(start.elapsed().as_millis(), 10_000);
             assert_eq!(local.as_millis(), 11_000);
+        });
+    }
+
+    #[test]
+    fn nobody_wakes_before_the_instant() {
+        paused(async {
+            for rate in [-20_000, -777, 0, 333, 19_999] {
+                let node = Context::new(1, 0, rate, Duration::from_nanos(7));
+                let early = node.spawn(async {
+                    let mut early = 0;
+                    for n in 1..500 {
+                        let instant = now() + Duration::from_nanos(n * 1_237_771);
+                        sleep_until(instant).await;
+                        early += u64::from(now() < instant);
+                    }
+                    early
+                });
+                assert_eq!(early.await.unwrap(), 0, "{rate}");
+            }
         });
     }
 

@@ -30,7 +30,7 @@ pub trait Tap: Send + Sync {
     fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame);
 
     /// The listener of node `from` has answered a frame of that kind of node `to`, who may never hear it.
-    fn answer(&self, from: NodeId, to: NodeId, kind: FrameKind, answer: &Result<Bytes, String>);
+    fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>);
 }
 
 /// All wires, and who stands at them.
@@ -211,7 +211,7 @@ impl Flight {
         hub.tell(|tap| tap.request(*from, there.claims, frame));
         let (listener, from, heard) = (station.listener.clone(), *from, frame.clone());
         let answer = station.context.spawn(async move { listener.hear(from, heard).await }).await.ok()?;
-        hub.tell(|tap| tap.answer(there.claims, from.claims, frame.kind, &answer));
+        hub.tell(|tap| tap.answer(there.claims, from.claims, frame, &answer));
         Some(answer)
     }
 }

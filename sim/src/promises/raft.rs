@@ -57,8 +57,6 @@ struct Question {
     candidate: Leader,
     /// What the voter had granted when it was asked.
     floor: Leader,
-    /// The candidate asked for a pre-vote since, whose answer may look the same.
-    blurred: bool,
 }
 
 /// How far a node has come.
@@ -99,15 +97,16 @@ impl Raft {
                 Some(raft_request::Body::Vote(vote)) => {
                     wrong.extend(heard.voters.entry(to).or_default().ask(from, vote.vote.as_ref()));
                 }
-                Some(raft_request::Body::PreVote(_)) => heard.voters.entry(to).or_default().blur(from),
-                Some(raft_request::Body::Transfer(_)) | None => return,
+                Some(raft_request::Body::PreVote(_) | raft_request::Body::Transfer(_)) | None => return,
             }
         }
         self.tell(from, &wrong);
     }
 
-    /// Hears the body of the answer that `from` gave to a Raft frame of `to`, when it is given.
-    pub fn answer(&self, from: NodeId, to: NodeId, body: &[u8]) {
+    /// Hears the body of the answer that `from` gave to that question of `to`, when it is given.
+    pub fn answer(&self, from: NodeId, to: NodeId, question: &[u8], body: &[u8]) {
+        let asked = pb::RaftRequest::decode(question).ok().and_then(|question| question.body);
+        let Some(raft_request::Body::Vote(_)) = asked else { return };
         let Ok(reply) = pb::RaftReply::decode(body) else { return };
         let Some(raft_reply::Body::Vote(reply)) = reply.body else { return };
         let Some(vote) = reply.vote.as_ref().and_then(pair).filter(|vote| reply.granted && vote.1 == to.0) else {
@@ -121,21 +120,19 @@ impl Raft {
         }
     }
 
-    /// Hears how a node fares. A term counts across lives as far as the node has told it to a candidate: what it only
-    /// thought of may be lost with it.
+    /// Hears how a node fares. What it says of its term may lag behind its vote: across lives it is the vote on its disk
+    /// that counts, which [`Raft::log`] looks at.
     pub fn status(&self, node: NodeId, life: u64, term: u64, applied: u64) {
-        let (was, granted) = {
+        let was = {
             let mut heard = self.heard.lock();
-            let granted = heard.voters.get(&node).map_or(0, |voter| voter.granted.0);
             let log = heard.logs.entry(node).or_default();
             // In another life the log is read again from the start: it must be what it was.
             let read = if log.life == life { log.read } else { 0 };
-            (std::mem::replace(log, Progress { life, term, applied, read }), granted)
+            std::mem::replace(log, Progress { life, term, applied, read })
         };
         let same_life = was.life == life;
-        let least = if same_life { granted.max(was.term) } else { granted };
-        self.board.expect(Promise::Raft, term >= least, || {
-            format!("node {node}, life {life}, is in term {term}, and was in term {least}")
+        self.board.expect(Promise::Raft, !same_life || term >= was.term, || {
+            format!("node {node}, life {life}, is in term {term}, and was in term {}", was.term)
         });
         let promise = if same_life { Promise::Raft } else { Promise::Survives };
         self.board.expect(promise, applied >= was.applied, || {
@@ -216,7 +213,7 @@ impl Voter {
         }
         // Asked again, it may be the first question that is answered.
         if self.asked.iter().all(|question| question.candidate != candidate) {
-            self.asked.push(Question { candidate, floor: self.granted, blurred: false });
+            self.asked.push(Question { candidate, floor: self.granted });
         }
         if self.asked.len() > QUESTIONS_MAX {
             self.asked.remove(0);
@@ -224,13 +221,9 @@ impl Voter {
         None
     }
 
-    fn blur(&mut self, from: NodeId) {
-        self.asked.iter_mut().filter(|question| question.candidate.1 == from.0).for_each(|q| q.blurred = true);
-    }
-
     /// Takes a vote that was granted. What it must not be less than; none when it answers no question that is known.
     fn grant(&mut self, vote: Leader) -> Option<Leader> {
-        let question = self.asked.iter().find(|question| question.candidate == vote && !question.blurred)?;
+        let question = self.asked.iter().find(|question| question.candidate == vote)?;
         let floor = question.floor;
         self.granted = self.granted.max(vote);
         Some(floor)
@@ -333,10 +326,11 @@ mod tests {
     /// A candidate asks a voter, which grants it, if `granted` says so.
     fn election(raft: &Raft, voter: u64, candidate: Leader, granted: bool) {
         let ask = pb::RaftVoteRequest { vote: vote(candidate, false), last: None, leadership_transfer: false };
-        raft.request(NodeId(candidate.1), NodeId(voter), &request(raft_request::Body::Vote(ask)));
+        let question = request(raft_request::Body::Vote(ask));
+        raft.request(NodeId(candidate.1), NodeId(voter), &question);
         let reply = pb::RaftVoteReply { vote: vote(candidate, false), granted, last: None };
         let reply = pb::RaftReply { envelope: None, body: Some(raft_reply::Body::Vote(reply)) };
-        raft.answer(NodeId(voter), NodeId(candidate.1), &reply.encode_to_vec());
+        raft.answer(NodeId(voter), NodeId(candidate.1), &question, &reply.encode_to_vec());
     }
 
     /// Which promises are broken after that.
@@ -398,7 +392,6 @@ mod tests {
         assert_eq!(after(&|raft| raft.status(NodeId(2), 2, 3, 1)), [Promise::Raft]);
         assert_eq!(after(&|raft| raft.status(NodeId(2), 3, 3, 1)), [Promise::Survives]);
         assert_eq!(after(&|raft| raft.status(NodeId(2), 3, 2, 2)), [], "a term that it had told nobody");
-        assert_eq!(after(&|raft| raft.status(NodeId(2), 3, 1, 2)), [Promise::Raft]);
         let wiped = |raft: &Raft| {
             raft.forget(NodeId(2));
             raft.status(NodeId(2), 3, 0, 0);

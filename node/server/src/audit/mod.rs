@@ -2,9 +2,11 @@
 //!
 //! Must not contain: what a page means (core), who may read it (service).
 
+mod reopen;
+
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
-use claviger_core::page::{BookBroken, BookReader, BookWriter, OutcomeWord, Page, Position, SignedHead};
+use claviger_core::page::{BookBroken, BookWriter, Page, Position, SignedHead};
 use claviger_core::rarely;
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
@@ -20,8 +22,6 @@ use std::sync::Arc;
 pub const PAGES_KEPT: usize = 1_000;
 /// Size at which a new file is begun, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// What is read at once when the last file is checked.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Names of the book's files: `audit-` and a number of ten digits.
 const PREFIX: &str = "audit-";
 
@@ -73,19 +73,12 @@ struct Writing {
 }
 
 impl Book {
-    /// Opens the book where it ended; a tail that a crash tore is cut off, a changed one is refused.
+    /// Opens the book where it ended; what a crash tore is cut off, what was changed is refused.
     pub fn open(world: &World, node: NodeId, key: &SigningKey) -> Result<Book, BookFailed> {
         let disk = world.disk.clone();
-        let mut names: Vec<String> = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX)).collect();
-        names.sort_unstable();
-        let writing = loop {
-            let Some(name) = names.pop() else { break Writing::begin(&*disk, Position::first(node, None), 1)? };
-            if let Some(writing) = Writing::go_on(&*disk, &name, key)? {
-                break writing;
-            }
-            // A crash left a file without even its beginning, so without a page: the one before it is gone on with.
-            tracing::warn!(file = name, "an audit file that was never begun is removed");
-            disk.remove(&name)?;
+        let writing = match reopen::reopen(&*disk, key)? {
+            Some(ended) => Writing::go_on(ended),
+            None => Writing::begin(&*disk, Position::first(node, None), 1)?,
         };
         let (newest, _) = watch::channel(writing.writer.position().next - 1);
         Ok(Book { disk, writing: Mutex::new(writing), newest })
@@ -166,7 +159,7 @@ impl Book {
         *self.writing.lock().writer.position()
     }
 
-    /// What the pages of the file that was read at start close.
+    /// What the pages of the files that were read at start close.
     pub fn intents(&self) -> BTreeSet<Digest> {
         self.writing.lock().intents.clone()
     }
@@ -200,47 +193,19 @@ impl Writing {
         Ok(Writing { writer, file, full, file_number, bytes, dirty: true, signed, failed, last, intents })
     }
 
-    /// Reads the last file to its end. Nothing when it does not even begin.
-    fn go_on(disk: &dyn Disk, name: &str, key: &SigningKey) -> Result<Option<Self>, BookFailed> {
-        let file = disk.open(name)?;
-        let (mut last, mut intents) = (VecDeque::new(), BTreeSet::new());
-        let summary = {
-            let mut reader = BookReader::new(key.public(), None);
-            let mut offset = 0;
-            loop {
-                let chunk = file.read_at(offset, CHUNK_BYTES)?;
-                if chunk.is_empty() {
-                    break reader.finish();
-                }
-                offset += chunk.len() as u64;
-                let mut each = |page: Page| {
-                    // Of a change that was answered otherwise the outcome may be another by now.
-                    intents.extend(page.intent.filter(|_| page.outcome == OutcomeWord::Ok));
-                    keep(&mut last, page);
-                };
-                reader.feed(&chunk, &mut each).map_err(BookFailed::Broken)?;
-            }
-        };
-        let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
-        let Some(at) = summary.position else { return Ok(None) };
-        if summary.torn {
-            tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
-            file.cut(summary.whole_bytes)?;
-        }
-        let signed = summary.head.map_or(0, |h| h.head.number);
-        let bytes = summary.whole_bytes;
-        Ok(Some(Writing {
-            writer: BookWriter::resume(at),
-            file,
+    fn go_on(ended: reopen::Ended) -> Self {
+        Writing {
+            writer: BookWriter::resume(ended.at),
+            file: ended.file,
             full: Vec::new(),
-            file_number,
-            bytes,
+            file_number: ended.file_number,
+            bytes: ended.bytes,
             dirty: false,
-            signed,
+            signed: ended.signed,
             failed: None,
-            last,
-            intents,
-        }))
+            last: ended.last,
+            intents: ended.intents,
+        }
     }
 
     fn append(&mut self, mut page: Page) -> Result<u64, BookFailed> {

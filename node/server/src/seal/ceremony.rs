@@ -68,7 +68,7 @@ impl OpenCeremony {
     }
 
     /// Whether it was begun in the seal epoch and generation that still last: a seal-all ends every ceremony before it.
-    fn serves(&self, head: &Header) -> bool {
+    pub fn serves(&self, head: &Header) -> bool {
         let key = &self.signed.key;
         let same = (key.lineage, key.generation, key.seal_epoch) == (head.lineage, head.generation, head.seal_epoch);
         same || planted!(OldEpochOpens)
@@ -133,8 +133,8 @@ impl Service {
         drop(unsealing);
         self.open_with(root, view)?;
         // The shares are spent: what follows must not end with the call of whoever brought the last one.
-        let service = self.clone();
-        let handing = runtime::spawn(async move { service.hand_over().await });
+        let (service, opened_at) = (self.clone(), self.world.clock.awake_and_asleep());
+        let handing = runtime::spawn(async move { service.hand_over(opened_at).await });
         let mut opened = handing.await.unwrap_or_default();
         opened.push(self.config.node);
         opened.sort_unstable();

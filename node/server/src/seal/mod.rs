@@ -9,7 +9,7 @@ mod handover;
 
 pub use ceremony::{Offer, OpenCeremony};
 pub use founding::{FoundAsk, Founded};
-pub use handover::Expecting;
+pub use handover::{Expecting, Sealings};
 
 use crate::keyring::Vault;
 use claviger_core::books::Books;

@@ -26,13 +26,12 @@ use crate::audit::Book;
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::node::{NodeConfig, World};
-use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal};
+use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal, Sealings};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::planted;
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// An answer that rests on a read round older than this is not handed over: another round is made (DESIGN §4 (b)).
@@ -63,7 +62,7 @@ pub struct Service {
     pub(crate) founding: tokio::sync::Mutex<()>,
     pub(crate) ceremony: parking_lot::Mutex<Option<OpenCeremony>>,
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
-    pub(crate) hand_sealed: AtomicBool,
+    pub(crate) sealings: parking_lot::Mutex<Sealings>,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
 }
 

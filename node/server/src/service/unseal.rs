@@ -23,7 +23,6 @@ use claviger_world::network::{CallFailed, FrameKind, PeerCertificate};
 use futures_util::future::join_all;
 use prost::Message;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest that a node looks for a ceremony at its peers.
@@ -146,7 +145,7 @@ impl Service {
     /// Refuses at once: no ceremony that was begun before counts any more, and a static slot does not open the node again
     /// before it starts anew. What is returned completes when the keys are wiped.
     pub(crate) fn shut(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.hand_sealed.store(true, Ordering::SeqCst);
+        self.sealings.lock().add(self.world.clock.awake_and_asleep());
         if !planted!(OldEpochOpens) {
             *self.ceremony.lock() = None;
             *self.expecting.lock() = None;
@@ -156,15 +155,16 @@ impl Service {
 
     /// Whether somebody sealed this node since it started: a static slot does not open it again then.
     pub(crate) fn sealed_by_hand(&self) -> bool {
-        self.hand_sealed.load(Ordering::SeqCst)
+        self.sealings.lock().count() > 0
     }
 
     /// The ceremony that this node hosts.
     pub(crate) fn hosted(&self) -> Result<Option<Begun>, Failure> {
-        let now = self.world.clock.now();
+        let (now, view) = (self.world.clock.now(), self.ledger.view());
+        let Some(head) = view.head().map(|link| &link.header) else { return Ok(None) };
         let hosted = self.ceremony.lock();
-        let Some(open) = hosted.as_ref().filter(|c| !c.expired(now)) else { return Ok(None) };
-        let founding = self.ledger.view().record(&RecordKey::only(Table::Genesis)).ok_or(Why::NotFounded)?;
+        let Some(open) = hosted.as_ref().filter(|c| !c.expired(now) && c.serves(head)) else { return Ok(None) };
+        let founding = view.record(&RecordKey::only(Table::Genesis)).ok_or(Why::NotFounded)?;
         Ok(Some(Begun {
             progress: open.progress(),
             signed: open.signed().clone(),

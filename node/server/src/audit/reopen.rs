@@ -1,0 +1,114 @@
+//! How a book is gone on with after a start: what a crash cut off is put right, what was changed is refused.
+//!
+//! Pages are durable when a sync has covered every file that they lie in. A crash before that may leave less of a file than
+//! of the one after it: then whatever follows the cut was never durable, and goes. Whether something is gone that was, the
+//! book's head in the ledger tells when the node opens.
+
+use super::{BookFailed, PREFIX, keep};
+use claviger_core::crypto::SigningKey;
+use claviger_core::name::Digest;
+use claviger_core::page::{BookReader, BookSummary, OutcomeWord, Page, Position};
+use claviger_world::disk::{AppendFile, Disk};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// What is read at once.
+const CHUNK_BYTES: usize = 1 << 20;
+/// Files that are looked back at, at most: so many are never begun between two syncs.
+const FILES_MAX: usize = 16;
+/// A file of that size was synced many times before the next was begun.
+const LONG_BYTES: u64 = 1 << 20;
+
+/// Where the book ended.
+pub struct Ended {
+    pub file: Arc<dyn AppendFile>,
+    pub file_number: u64,
+    pub bytes: u64,
+    pub at: Position,
+    /// Number of the last page that a head covers; one before the first that was read when there is none.
+    pub signed: u64,
+    pub last: VecDeque<Page>,
+    pub intents: BTreeSet<Digest>,
+}
+
+/// One file, read to its end.
+struct Read {
+    name: String,
+    file: Arc<dyn AppendFile>,
+    summary: BookSummary,
+    pages: VecDeque<Page>,
+    intents: BTreeSet<Digest>,
+}
+
+/// Reads the end of the book. Nothing when there is none yet.
+pub fn reopen(disk: &dyn Disk, key: &SigningKey) -> Result<Option<Ended>, BookFailed> {
+    let mut files = VecDeque::new();
+    let mut names: Vec<String> = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX)).collect();
+    names.sort_unstable();
+    while let Some(name) = names.pop() {
+        files.push_front(Read::all(disk, name, key)?);
+        let looked_far = files.len() > 1 && files[0].summary.whole_bytes >= LONG_BYTES;
+        if looked_far || files.len() == FILES_MAX {
+            break;
+        }
+    }
+    let whole = whole(&files);
+    for gone in files.drain(whole..).rev() {
+        tracing::warn!(file = gone.name, "an audit file is removed: a crash cut off what comes before it");
+        disk.remove(&gone.name)?;
+    }
+    ended(files)
+}
+
+/// How many of the files follow each other without a cut.
+fn whole(files: &VecDeque<Read>) -> usize {
+    for (n, file) in files.iter().enumerate() {
+        let Some(end) = file.summary.position else { return n };
+        let follows = files.get(n + 1).is_none_or(|next| !file.summary.torn && next.summary.first == end.next);
+        if !follows {
+            return n + 1;
+        }
+    }
+    files.len()
+}
+
+fn ended(mut files: VecDeque<Read>) -> Result<Option<Ended>, BookFailed> {
+    let (mut last, mut intents, mut signed) = (VecDeque::new(), BTreeSet::new(), 0);
+    for file in &mut files {
+        file.pages.drain(..).for_each(|page| keep(&mut last, page));
+        intents.append(&mut file.intents);
+        signed = file.summary.head.map_or(signed.max(file.summary.first - 1), |head| head.head.number);
+    }
+    let Some(Read { name, file, summary, .. }) = files.pop_back() else { return Ok(None) };
+    let Some(at) = summary.position else { return Ok(None) };
+    if summary.torn {
+        tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
+        file.cut(summary.whole_bytes)?;
+    }
+    let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
+    Ok(Some(Ended { file, file_number, bytes: summary.whole_bytes, at, signed, last, intents }))
+}
+
+impl Read {
+    fn all(disk: &dyn Disk, name: String, key: &SigningKey) -> Result<Read, BookFailed> {
+        let file = disk.open(&name)?;
+        let (mut pages, mut intents) = (VecDeque::new(), BTreeSet::new());
+        let mut each = |page: Page| {
+            // Of a change that was answered otherwise the outcome may be another by now.
+            intents.extend(page.intent.filter(|_| page.outcome == OutcomeWord::Ok));
+            keep(&mut pages, page);
+        };
+        let mut reader = BookReader::new(key.public(), None);
+        let mut offset = 0;
+        loop {
+            let chunk = file.read_at(offset, CHUNK_BYTES)?;
+            if chunk.is_empty() {
+                break;
+            }
+            offset += chunk.len() as u64;
+            reader.feed(&chunk, &mut each).map_err(BookFailed::Broken)?;
+        }
+        let summary = reader.finish();
+        Ok(Read { name, file, summary, pages, intents })
+    }
+}
