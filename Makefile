@@ -10,6 +10,13 @@ export CCACHE_NOHASHDIR := 1
 PROFILE := --profile ci
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
+# The simulator has planted bugs compiled in, so it lies in a folder of its own. SIM_PROFILE=--release, or nothing for a
+# debug build: the traces are the same.
+SIM_PROFILE ?= $(PROFILE)
+SIM_TARGET := $(TARGET)/planted
+SIM = $(SIM_TARGET)/$(or $(lastword $(subst --release,release,$(subst --profile ,,$(SIM_PROFILE)))),debug)/sim
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo none)
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -39,19 +46,43 @@ lint: setup ## Format, clippy with warnings as errors, house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(PROFILE) -- -D warnings
 
-.PHONY: sim-smoke
-sim-smoke: setup ## 20 seeds of the ledger on three in-memory nodes, each in two processes with equal traces
-	cargo build -p claviger-sim --bin sim-smoke $(PROFILE)
-	$(TARGET)/ci/sim-smoke --seeds 1..=20 --check-equal
+.PHONY: sim
+sim: sim-build ## The whole cluster in a simulated world, 8 minutes of seeds (SEED=n replays one, MINUTES=m takes longer)
+ifdef SEED
+	$(SIM) --seed $(SEED) $(if $(WITHOUT),--without $(WITHOUT)) $(if $(UNTIL),--until $(UNTIL)) $(if $(MUTANT),--mutant $(MUTANT)) $(if $(TRACE),--trace $(TRACE)) $(if $(CANARY),--canary)
+else ifdef MINUTES
+	$(SIM) --minutes $(MINUTES) --seeds sim/seeds.txt --twice 3 --from $(COMMIT)-$(MINUTES)
+else
+	$(SIM) --minutes 8 --at-least 60 --seeds sim/seeds.txt --twice 3 --from $(COMMIT)
+endif
+
+.PHONY: mutants
+mutants: sim-build ## Is every planted bug found, by which seed and promise? (NAMES=a,b for some of them)
+	$(SIM) --mutants $(NAMES)
+
+.PHONY: sim-some
+sim-some: sim-build ## The canary, which must be red, and two planted bugs that change with the commit
+	@if $(SIM) --seed 1 --until 30 --canary > $(SIM_TARGET)/canary.txt; then echo "the canary was not told"; exit 1; fi
+	@grep -q '^replay: make sim SEED=1' $(SIM_TARGET)/canary.txt && echo "the canary was told"
+	$(SIM) --mutants --some 2 --from $(COMMIT)
+
+.PHONY: sim-bench
+sim-bench: sim-build ## Simulated seconds per second of processor time
+	$(SIM) --bench 10
+
+.PHONY: sim-build
+sim-build: setup
+	CARGO_TARGET_DIR=$(SIM_TARGET) cargo build -p claviger-sim --bin sim --features mutants $(SIM_PROFILE)
 
 .PHONY: deny
 deny: ## Licences and bans of the dependency tree (needs cargo-deny)
 	cargo deny check bans licenses sources
 
 .PHONY: ci
-ci: setup ## Everything that must be green: lints, tests, simulator smoke, demo, each timed
+ci: setup ## Everything that must be green: lints, simulator, planted bugs, demo, tests
 	$(MAKE) --no-print-directory lint
-	$(MAKE) --no-print-directory sim-smoke
+	$(MAKE) --no-print-directory sim
+	$(MAKE) --no-print-directory sim-some
 	$(MAKE) --no-print-directory demo
 	$(MAKE) --no-print-directory test
 

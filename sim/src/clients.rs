@@ -55,7 +55,16 @@ impl Client {
         }
     }
 
+    /// Does something; and after a change often looks at once, elsewhere, whether it is there.
     async fn operate(&mut self, key: u64) {
+        let revision = self.revision;
+        self.begin(key).await;
+        if self.revision > revision && self.dice.once_in(2) {
+            self.read(key).await;
+        }
+    }
+
+    async fn begin(&mut self, key: u64) {
         if let Some(at) = self.stopped.iter().position(|k| *k == key)
             && !self.dice.once_in(4)
         {

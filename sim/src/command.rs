@@ -53,6 +53,9 @@ pub struct Asked {
     /// Look for every planted bug, or for those named, and say by which seed and promise it was caught
     #[arg(long, value_name = "NAME,NAME...", num_args = 0.., value_delimiter = ',', value_parser = mutant)]
     pub mutants: Option<Vec<Mutant>>,
+    /// Only so many of the planted bugs, which change with --from
+    #[arg(long, value_name = "N", requires = "mutants")]
+    pub some: Option<usize>,
     /// Seeds that a planted bug is looked for with, at most
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub within: u64,
@@ -79,12 +82,21 @@ fn mutant(word: &str) -> Result<Mutant, String> {
 pub fn obey(asked: &Asked) -> ExitCode {
     note_panics();
     let good = match (&asked.mutants, asked.bench, asked.seed) {
-        (Some(which), ..) => crate::hunt::hunt(which, asked.within, asked.jobs),
+        (Some(which), ..) => crate::hunt::hunt(&wanted(which, asked), asked.within, asked.jobs),
         (None, Some(seeds), _) => bench(seeds),
         (None, None, Some(seed)) => one(asked, seed),
         (None, None, None) => many(asked),
     };
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The planted bugs that are looked for: those named, or all, or some of all.
+fn wanted(named: &[Mutant], asked: &Asked) -> Vec<Mutant> {
+    let all = if named.is_empty() { Mutant::ALL } else { named };
+    let Some(some) = asked.some else { return all.to_vec() };
+    let first = (number_of(0, &asked.from) % all.len() as u64) as usize;
+    // Far from each other in the list: neighbours are alike.
+    all.iter().cycle().skip(first).step_by(all.len() / 2 + 1).take(some).copied().collect()
 }
 
 fn one(asked: &Asked, seed: u64) -> bool {

@@ -355,6 +355,11 @@ impl House {
     pub async fn supervise(self: Arc<Self>) {
         loop {
             tokio::time::sleep(Duration::from_millis(self.dice.roll(300..3_000))).await;
+            // A node that can write no pages says so in its health: whoever runs it starts it again.
+            for life in self.lives().into_iter().filter(|life| life.node.book_failed()) {
+                self.trace.tell(life.id.0, "is started again: its book cannot be written");
+                self.crash(life.id).await;
+            }
             for id in self.all() {
                 self.start(id).await;
             }

@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// The promise that a planted bug breaks.
 pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
-        Mutant::AckBeforeSync | Mutant::SnapshotNotSynced => Promise::Survives,
+        Mutant::SnapshotNotSynced => Promise::Survives,
+        // Raft notices that a log which was acknowledged has become shorter, and stops.
+        Mutant::AckBeforeSync => Promise::Sound,
         Mutant::VoteNotPersisted => Promise::Raft,
         Mutant::ReadWithoutBarrier | Mutant::BarrierJoinedLate | Mutant::FollowerConfirms => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
@@ -39,11 +41,10 @@ struct Caught {
     report: Report,
 }
 
-/// Looks for those named, or for all, with seeds from 1 on. Whether every one was caught.
-pub fn hunt(which: &[Mutant], within: u64, jobs: usize) -> bool {
-    let wanted: Vec<Mutant> = if which.is_empty() { Mutant::ALL.to_vec() } else { which.to_vec() };
+/// Looks for each with seeds from 1 on. Whether every one was caught.
+pub fn hunt(wanted: &[Mutant], within: u64, jobs: usize) -> bool {
     let (mut tries, mut missed) = (Vec::new(), Vec::new());
-    for mutant in &wanted {
+    for mutant in wanted {
         match catch(*mutant, within, jobs) {
             Ok(caught) => {
                 tries.push(caught.tried);

@@ -22,14 +22,14 @@ const REQUESTS_AT_ONCE: usize = 256;
 
 /// Starts the node's own tasks. Each ends when the node is dropped.
 pub(crate) fn start(service: &Arc<Service>, health: Health) {
-    task(sync_book(Arc::downgrade(service)));
+    task(sync_book(Arc::downgrade(service), health.clone()));
     task(sign_book(Arc::downgrade(service)));
     task(follow_seal(Arc::downgrade(service), health));
     task(follow_ledger(Arc::downgrade(service)));
     task(expire_requests(Arc::downgrade(service)));
 }
 
-async fn sync_book(service: Weak<Service>) {
+async fn sync_book(service: Weak<Service>, health: Health) {
     loop {
         runtime::sleep(SYNC_EVERY).await;
         let Some(service) = service.upgrade() else { return };
@@ -37,6 +37,7 @@ async fn sync_book(service: Weak<Service>) {
             && let Err(why) = service.book.sync().await
         {
             tracing::error!(%why, "the audit book cannot be written: requests are refused");
+            health.set_open(false).await;
         }
     }
 }
@@ -96,13 +97,12 @@ async fn follow_seal(service: Weak<Service>, health: Health) {
     let mut left_open = true;
     loop {
         let now_open = *open.borrow_and_update();
-        health.set_open(now_open).await;
-        if now_open
-            && left_open
-            && let Some(service) = service.upgrade()
-        {
+        let Some(service) = service.upgrade() else { return };
+        health.set_open(now_open && !service.book.failed()).await;
+        if now_open && left_open {
             left_open = !settled(service.close_left_open().await);
         }
+        drop(service);
         if open.changed().await.is_err() {
             return;
         }

@@ -197,6 +197,12 @@ impl Node {
         self.service.book.last(from)
     }
 
+    /// Whether the audit book cannot be written any more: requests are refused until the node starts again, and health says
+    /// so.
+    pub fn book_failed(&self) -> bool {
+        self.service.book.failed()
+    }
+
     /// Whether the node's keys are in memory.
     pub fn is_open(&self) -> bool {
         self.service.seal.is_open()

@@ -177,7 +177,9 @@ impl Flight {
         if !self.hop(here, there).await {
             return None;
         }
-        if let Some(later) = self.hub.wires.doubled() {
+        if self.may_come_twice()
+            && let Some(later) = self.hub.wires.doubled()
+        {
             tokio::spawn(self.clone().again(later));
         }
         let heard = self.hear().await;
@@ -189,6 +191,11 @@ impl Flight {
             Some(Err(why)) => Err(CallFailed::Refused(why)),
             None => Err(CallFailed::Unreachable),
         })
+    }
+
+    /// Connections lose nothing and double nothing; what comes twice is what is sent again: by the ledger, nothing else.
+    fn may_come_twice(&self) -> bool {
+        matches!(self.frame.kind, FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier)
     }
 
     /// The same frame once more. Nobody waits for its answer.

@@ -110,21 +110,18 @@ impl Book {
 
     /// Completes when every page written before is durable, in whichever file it stands.
     pub async fn sync(&self) -> Result<(), BookFailed> {
-        let (files, full) = {
+        let (full, current) = {
             let mut writing = self.writing.lock();
             writing.dirty = false;
-            let full = writing.full.len();
-            (writing.full.iter().chain([&writing.file]).cloned().collect::<Vec<_>>(), full)
+            (writing.full.clone(), writing.file.clone())
         };
-        let synced = join_all(files.iter().map(|file| file.sync())).await;
+        let synced = join_all(full.iter().chain([&current]).map(|file| file.sync())).await;
         let synced = synced.into_iter().collect::<Result<(), DiskFailed>>();
         let mut writing = self.writing.lock();
         match &synced {
-            // Files that became full meanwhile stand behind those that were synced.
-            Ok(()) => {
-                let known = full.min(writing.full.len());
-                writing.full.drain(..known);
-            }
+            // Only those that were full already: of the others more may have been written meanwhile. And by what they are,
+            // not by their number: another sync may have come in between.
+            Ok(()) => writing.full.retain(|file| !full.iter().any(|known| Arc::ptr_eq(known, file))),
             Err(why) => writing.failed = Some(why.clone()),
         }
         Ok(synced?)

@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How often an answer that has grown too old is made anew.
 const ATTEMPTS_MAX: usize = 8;
 /// How long a planted bug dawdles between reading and looking into the vault.
-const DAWDLING: Duration = Duration::from_millis(5);
+const DAWDLING: Duration = Duration::from_millis(40);
 
 /// What is to be encrypted.
 pub struct EncryptAsk {
