@@ -75,6 +75,7 @@ impl Blow {
             Kind::CrashMajority => self.outage(self.majority()).await,
             Kind::CrashAll => self.outage(self.scene.house.all()).await,
             Kind::Stop => self.stop().await,
+            Kind::Starve => self.starve().await,
             Kind::ClockJump => self.jump(),
             Kind::SlowDisk => self.slow_disk().await,
             Kind::WriteFails => self.fail_write(),
@@ -206,6 +207,13 @@ impl Blow {
         self.scene.trace.tell(life.id.0, "goes on");
     }
 
+    async fn starve(&self) {
+        let Some(life) = self.scene.house.life(self.someone()) else { return };
+        life.context.starve(self.dice.spread(20, 2_000), self.dice.spread(2_000, 6_000_000));
+        self.lasts().await;
+        life.context.starve(0, 0);
+    }
+
     fn jump(&self) {
         let Some(life) = self.scene.house.life(self.someone()) else { return };
         let ms = self.dice.spread(1_000, 900_000) as i64;
@@ -216,7 +224,7 @@ impl Blow {
 
     async fn slow_disk(&self) {
         let disk = self.scene.house.disk(self.someone());
-        let most = self.dice.spread(20_000, 2_000_000);
+        let most = self.dice.spread(20_000, 6_000_000);
         disk.weather(DiskWeather { latency_us: most / 4..most, stall_once_in: 10, stall_us_max: most });
         self.lasts().await;
         disk.weather(usual_disk(&self.scene));

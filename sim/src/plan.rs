@@ -32,6 +32,8 @@ pub enum Kind {
     CrashAll,
     /// A process is stopped, and goes on late.
     Stop,
+    /// A process is short of processors: its tasks wait between their steps.
+    Starve,
     /// A calendar is set forward or back.
     ClockJump,
     /// Writes of one node take long.
@@ -54,7 +56,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 20] = [
+    pub const ALL: [Kind; 21] = [
         Kind::IsolateLeader,
         Kind::Partition,
         Kind::OneWay,
@@ -66,6 +68,7 @@ impl Kind {
         Kind::CrashMajority,
         Kind::CrashAll,
         Kind::Stop,
+        Kind::Starve,
         Kind::ClockJump,
         Kind::SlowDisk,
         Kind::WriteFails,
@@ -185,7 +188,7 @@ impl Plan {
             answer_lost_once_in: *dice.pick(&[0, 20, 100]).expect("not empty"),
             timings: timings(&dice),
             request_wait: Duration::from_millis(dice.spread(2_000, 30_000)),
-            strict_audit: dice.once_in(4),
+            strict_audit: dice.once_in(3),
             weather_once_in: *dice.pick(&[0, 0, 200, 50]).expect("not empty"),
             hop_us_max: dice.spread(1_000, 40_000),
             disk_us_max: dice.spread(500, 40_000),

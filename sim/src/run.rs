@@ -211,7 +211,10 @@ impl Stage {
             house.disk(id).weather(Default::default());
             house.keep_off(id, false);
         }
-        house.lives().iter().for_each(|life| life.context.go_on());
+        for life in house.lives() {
+            life.context.go_on();
+            life.context.starve(0, 0);
+        }
     }
 
     /// Waits until every node that is not lost is on and open.

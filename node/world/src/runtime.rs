@@ -33,6 +33,27 @@ pub struct Context {
     tasks: Mutex<Tasks>,
     /// Whether the process is stopped, and who is to be woken when it goes on.
     stopped: Mutex<Option<Vec<Waker>>>,
+    starved: Starved,
+}
+
+/// How short a node is of processors: once in so many steps a task waits, for up to so many microseconds. Never when 0.
+#[derive(Default)]
+struct Starved {
+    once_in: AtomicU64,
+    us_max: AtomicU64,
+    stream: AtomicU64,
+}
+
+impl Starved {
+    /// How long the next step of some task waits, if it does.
+    fn wait(&self) -> Option<Duration> {
+        let once_in = self.once_in.load(Ordering::Relaxed);
+        if once_in == 0 || !splitmix(&self.stream).is_multiple_of(once_in) {
+            return None;
+        }
+        let us_max = self.us_max.load(Ordering::Relaxed).max(1);
+        Some(Duration::from_micros(splitmix(&self.stream) % us_max))
+    }
 }
 
 #[derive(Default)]
@@ -41,10 +62,11 @@ struct Tasks {
     handles: Vec<AbortHandle>,
 }
 
-/// A task of a node, which stands still while the node is stopped.
+/// A task of a node, which stands still while the node is stopped, or has no processor for it.
 struct Stoppable<F> {
     at: Arc<Context>,
     task: Pin<Box<F>>,
+    waits: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F: Future> Future for Stoppable<F> {
@@ -54,6 +76,13 @@ impl<F: Future> Future for Stoppable<F> {
         if let Some(waiting) = &mut *self.at.stopped.lock() {
             waiting.push(cx.waker().clone());
             return Poll::Pending;
+        }
+        if self.waits.is_none() {
+            self.waits = self.at.starved.wait().map(|wait| Box::pin(tokio::time::sleep(wait)));
+        }
+        if let Some(wait) = &mut self.waits {
+            task::ready!(wait.as_mut().poll(cx));
+            self.waits = None;
         }
         self.task.as_mut().poll(cx)
     }
@@ -71,6 +100,7 @@ impl Context {
             epoch: tokio::time::Instant::now(),
             tasks: Mutex::default(),
             stopped: Mutex::new(None),
+            starved: Starved { stream: AtomicU64::new(seed ^ GOLDEN), ..Starved::default() },
         })
     }
 
@@ -85,7 +115,7 @@ impl Context {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let task = Stoppable { at: self.clone(), task: Box::pin(future) };
+        let task = Stoppable { at: self.clone(), task: Box::pin(future), waits: None };
         let handle = tokio::spawn(HERE.scope(self.clone(), task));
         let mut tasks = self.tasks.lock();
         if tasks.dead {
@@ -115,6 +145,13 @@ impl Context {
     pub fn go_on(&self) {
         let waiting = self.stopped.lock().take();
         waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Has tasks of the node wait before a step, once in `once_in`, for up to `us_max` microseconds: as threads do on a
+    /// machine that is short of processors. 0 ends it.
+    pub fn starve(&self, once_in: u64, us_max: u64) {
+        self.starved.us_max.store(us_max, Ordering::Relaxed);
+        self.starved.once_in.store(once_in, Ordering::Relaxed);
     }
 
     /// Whether the node is stopped.
@@ -390,6 +427,25 @@ mod tests {
             node.go_on();
             let late = ticking.await.unwrap() - Instant(BEFORE_THE_START);
             assert_eq!((counted.load(Ordering::Relaxed), late.as_secs()), (10, 60));
+        });
+    }
+
+    #[test]
+    fn a_starved_node_does_the_same_later() {
+        paused(async {
+            let steps = |us_max| {
+                let node = Context::new(1, 3, 0, Duration::ZERO);
+                node.starve(4, us_max);
+                node.spawn(async {
+                    let before = now();
+                    for _ in 0..100 {
+                        sleep(Duration::from_millis(1)).await;
+                    }
+                    (now() - before).as_millis()
+                })
+            };
+            let (free, starved) = (steps(1).await.unwrap(), steps(1_000_000).await.unwrap());
+            assert!(starved > free + 1_000, "{free} {starved}");
         });
     }
 
