@@ -39,9 +39,9 @@ pub struct Client {
 type Changed = (KeyRecord, u64);
 
 impl Client {
-    /// The client of that number.
-    pub fn new(scene: &Arc<Scene>, number: u64) -> Client {
-        let dice = scene.dice(&format!("client {number}"));
+    /// The client of that number. `purpose` tells one life of it from the next.
+    pub fn new(scene: &Arc<Scene>, number: u64, purpose: &str) -> Client {
+        let dice = scene.dice(&format!("client {number}, {purpose}"));
         Client { scene: scene.clone(), number, dice, revision: 0, stopped: Vec::new() }
     }
 
@@ -69,14 +69,17 @@ impl Client {
             && !self.dice.once_in(4)
         {
             self.stopped.swap_remove(at);
-            return self.change(key, Ask::Enable).await;
+            self.change(key, Ask::Enable).await;
+            return;
         }
         match self.dice.roll(0..100) {
             0..8 => {
                 let label = self.scene.label();
                 self.change(key, Ask::Create { label }).await;
             }
-            8..18 => self.change(key, Ask::Rotate).await,
+            8..18 => {
+                self.change(key, Ask::Rotate).await;
+            }
             18..24 => {
                 self.stopped.push(key);
                 self.change(key, Ask::Disable).await;
@@ -113,7 +116,7 @@ impl Client {
     }
 
     /// A change, under a request id or without: without one it is not tried again once its outcome is unknown.
-    pub async fn change(&mut self, key: u64, ask: Ask) {
+    pub async fn change(&mut self, key: u64, ask: Ask) -> Seen {
         let began = self.scene.trace.moment();
         let request: RequestStamp = (!self.dice.once_in(3))
             .then(|| (RequestId(self.dice.bytes()), sha256(&[format!("{key} {ask:?}").as_bytes()])));
@@ -136,7 +139,10 @@ impl Client {
         }
         let ended = (seen != Seen::Unknown).then(|| self.scene.trace.moment());
         self.learn(key, &seen, revision);
-        self.scene.did(Deed { client: self.number, key, ask, began, ended, seen, revision, attempts });
+        let left = self.scene.trace.moment();
+        let deed = Deed { client: self.number, key, ask, began, ended, left, seen: seen.clone(), revision, attempts };
+        self.scene.did(deed);
+        seen
     }
 
     async fn ask_change(&self, key: u64, ask: Ask, request: RequestStamp) -> Visited<Changed> {
@@ -180,8 +186,9 @@ impl Client {
             self.scene.promises.time.answer(self.number, asked.min_revision, revision);
         }
         self.learn(key, &seen, revision);
-        let ended = Some(self.scene.trace.moment());
-        self.scene.did(Deed { client: self.number, key, ask, began, ended, seen, revision, attempts });
+        let left = self.scene.trace.moment();
+        let ended = Some(left);
+        self.scene.did(Deed { client: self.number, key, ask, began, ended, left, seen, revision, attempts });
     }
 
     fn learn(&mut self, key: u64, seen: &Seen, revision: u64) {
@@ -229,7 +236,7 @@ impl Client {
     }
 
     /// Decrypts one at a node, in its own context or in another.
-    pub async fn decrypt_at(&mut self, node: NodeId, kept: Kept, stale_ms: u32, elsewhere: bool) {
+    pub async fn decrypt_at(&mut self, node: NodeId, kept: Kept, stale_ms: u32, elsewhere: bool) -> Seen {
         let (key, began, read) = (kept.key, self.scene.trace.moment(), self.read_ask(stale_ms));
         let name = self.scene.keys[key as usize].clone();
         let pair = if elsewhere { Some("another context".to_owned()) } else { kept.context.clone() };
@@ -262,7 +269,8 @@ impl Client {
             None => Seen::NotDone,
         };
         let ask = Ask::Decrypt { version: kept.version, stale_ms };
-        self.finish(key, ask, began, seen, (revision, read), attempts);
+        self.finish(key, ask, began, seen.clone(), (revision, read), attempts);
+        seen
     }
 }
 
@@ -397,10 +405,11 @@ async fn set_rights(scene: &Arc<Scene>, client: u64, granted: bool, dice: &Dice)
         || visited.received.is_none();
     let done = matches!(visited.answer, Some(Ok(_)));
     if !sure {
-        let ended = done.then(|| scene.trace.moment());
+        let left = scene.trace.moment();
+        let ended = done.then_some(left);
         scene.trace.tell(100 + client, &format!("rights {granted}: {}", if done { "done" } else { "unknown" }));
         for key in scene.keys_of(client) {
-            scene.changed_rights(RightsChange { client, key, granted, began, ended });
+            scene.changed_rights(RightsChange { client, key, granted, began, ended, left });
         }
     }
     done

@@ -160,6 +160,10 @@ fn many(asked: &Asked) -> bool {
             println!("the promise `{silent}` was never checked on a case that could have failed");
             good = false;
         }
+        if outcome.revocations.contains(&0) {
+            println!("one of the three ways of a revocation was never checked: {:?}", outcome.revocations);
+            good = false;
+        }
         if outcome.counted < asked.at_least {
             println!("only {} seeds counted, of {} that are wanted", outcome.counted, asked.at_least);
             good = false;

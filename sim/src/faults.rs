@@ -5,6 +5,7 @@ use crate::disk::{Damage, DiskWeather};
 use crate::door::Errand;
 use crate::network::Weather;
 use crate::plan::{Fault, Kind};
+use crate::promises::Promise;
 use crate::scene::Scene;
 use claviger_core::name::NodeId;
 use claviger_core::policy::Operation;
@@ -62,7 +63,6 @@ impl Blow {
         self.scene
             .trace
             .tell(0, &format!("fault {}: {} for {:?}", self.fault.number, self.fault.kind, self.fault.lasts));
-        self.scene.count(|tally| *tally.faults.entry(self.fault.kind).or_default() += 1);
         match self.fault.kind {
             Kind::IsolateLeader => self.isolate(vec![self.leader()]).await,
             Kind::Partition => self.isolate(self.minority()).await,
@@ -86,6 +86,11 @@ impl Blow {
             Kind::SealAll => self.seal_all().await,
             Kind::Transfer => self.transfer().await,
         }
+    }
+
+    /// It has struck: it counts.
+    fn acts(&self) {
+        self.scene.count(|tally| *tally.faults.entry(self.fault.kind).or_default() += 1);
     }
 
     fn someone(&self) -> NodeId {
@@ -150,6 +155,7 @@ impl Blow {
 
     /// Cuts these directions for a while. When two partitions overlap, the first to end mends both: the network is one.
     async fn cut(&self, pairs: Vec<(NodeId, NodeId)>) {
+        self.acts();
         pairs.iter().for_each(|(a, b)| self.scene.house.hub.cut(*a, *b));
         self.scene.trace.tell(0, &format!("cut: {pairs:?}"));
         self.lasts().await;
@@ -158,6 +164,7 @@ impl Blow {
     }
 
     async fn slow_link(&self) {
+        self.acts();
         let pair = self.some(2);
         self.scene.house.hub.slow(pair[0], pair[1], self.dice.spread(5_000, 2_000_000));
         self.lasts().await;
@@ -165,6 +172,7 @@ impl Blow {
     }
 
     async fn storm(&self) {
+        self.acts();
         let once_in = self.dice.roll(4..20);
         let storm = Weather {
             lost_once_in: once_in,
@@ -187,6 +195,7 @@ impl Blow {
     }
 
     async fn outage(&self, nodes: Vec<NodeId>) {
+        self.acts();
         for node in &nodes {
             self.scene.house.keep_off(*node, true);
             self.scene.house.crash(*node).await;
@@ -200,6 +209,7 @@ impl Blow {
         else {
             return;
         };
+        self.acts();
         self.scene.trace.tell(life.id.0, "is stopped");
         life.context.stop();
         self.lasts().await;
@@ -209,6 +219,7 @@ impl Blow {
 
     async fn starve(&self) {
         let Some(life) = self.scene.house.life(self.someone()) else { return };
+        self.acts();
         life.context.starve(self.dice.spread(20, 2_000), self.dice.spread(2_000, 6_000_000));
         self.lasts().await;
         life.context.starve(0, 0);
@@ -216,6 +227,7 @@ impl Blow {
 
     fn jump(&self) {
         let Some(life) = self.scene.house.life(self.someone()) else { return };
+        self.acts();
         let ms = self.dice.spread(1_000, 900_000) as i64;
         let ms = if self.dice.once_in(2) { -ms } else { ms };
         self.scene.trace.tell(life.id.0, &format!("its calendar jumps by {ms} ms"));
@@ -223,6 +235,7 @@ impl Blow {
     }
 
     async fn slow_disk(&self) {
+        self.acts();
         let disk = self.scene.house.disk(self.someone());
         let most = self.dice.spread(20_000, 6_000_000);
         disk.weather(DiskWeather { latency_us: most / 4..most, stall_once_in: 10, stall_us_max: most });
@@ -232,12 +245,20 @@ impl Blow {
 
     fn fail_write(&self) {
         let node = self.someone();
+        if self.scene.house.life(node).is_none() {
+            return;
+        }
+        self.acts();
         self.scene.house.excuse(node);
         self.scene.house.disk(node).fail_next_write();
     }
 
     async fn fill_disk(&self) {
         let node = self.someone();
+        if self.scene.house.life(node).is_none() {
+            return;
+        }
+        self.acts();
         self.scene.house.excuse(node);
         self.scene.house.disk(node).fill();
         self.lasts().await;
@@ -264,8 +285,18 @@ impl Blow {
         self.scene.promises.raft.forget(node);
         self.scene.house.keep_off(node, false);
         let Some(what) = what else { return };
+        self.acts();
         self.scene.trace.tell(node.0, &format!("its disk is damaged: {what}"));
-        self.scene.house.hurt(node, &what, kind == Damage::AuditFlip).await;
+        let starts = self.scene.house.starts_hurt(node, &what).await;
+        if starts && kind == Damage::AuditFlip {
+            // An older file is not read at a start: whoever verifies the book finds it.
+            let (files, key) = (self.scene.house.disk(node).file_bytes(), self.scene.house.public(node));
+            self.scene.promises.audit.changed_book(node, &files, &key);
+        } else {
+            self.scene
+                .board
+                .expect(Promise::Sound, !starts, || format!("node {node} starts on a damaged disk: {what}"));
+        }
     }
 
     /// A wiped disk is another disk: the node is not listened to any more, and nobody can open it.
@@ -276,6 +307,7 @@ impl Blow {
         let node = self.someone();
         self.scene.house.keep_off(node, true);
         self.scene.house.crash(node).await;
+        self.acts();
         self.scene.house.disk(node).wipe();
         self.scene.house.wiped(node);
         self.scene.promises.raft.forget(node);
@@ -288,6 +320,7 @@ impl Blow {
         let sealed =
             errand.run(node, |life, visit| Box::pin(async move { life.node.service().seal_node(visit, ()).await }));
         if let Some(Ok(())) = sealed.await.answer {
+            self.acts();
             self.scene.promises.sealed.closed(&[node], self.scene.trace.moment());
             self.scene.trace.tell(node.0, "was sealed by hand");
         }
@@ -298,6 +331,7 @@ impl Blow {
         let sealed = errand
             .run(self.someone(), |life, visit| Box::pin(async move { life.node.service().seal_all(visit, ()).await }));
         if let Some(Ok((epoch, _))) = sealed.await.answer {
+            self.acts();
             self.scene.promises.sealed.closed(&self.scene.house.all(), self.scene.trace.moment());
             self.scene.trace.tell(0, &format!("the region was sealed, epoch {epoch}"));
         }
@@ -308,7 +342,9 @@ impl Blow {
         let done = errand.run(self.leader(), |life, visit| {
             Box::pin(async move { life.node.service().transfer_leader(visit, ()).await })
         });
-        drop(done.await);
+        if let Some(Ok(())) = done.await.answer {
+            self.acts();
+        }
     }
 
     fn errand(&self, operation: Operation) -> Errand<'_> {

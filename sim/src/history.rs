@@ -122,6 +122,8 @@ pub struct Deed {
     pub began: Moment,
     /// When it had the answer; none when it never had one that says what happened.
     pub ended: Option<Moment>,
+    /// When the client stopped asking, with an answer or without: from then on no node decides it anew.
+    pub left: Moment,
     /// The answer.
     pub seen: Seen,
     /// The revision that the answer carried, 0 without one.

@@ -71,8 +71,10 @@ struct Dwelling {
     wiped: bool,
     /// Whether somebody means it to be off for now.
     off: bool,
-    /// Whether a fault gave it a reason to end by itself, or not to start.
+    /// Whether a fault has just given it a reason to end by itself, or not to start: until it has started well again.
     excused: bool,
+    /// Whether its disk was damaged: any reason not to start is a good one.
+    hurt: bool,
 }
 
 /// All nodes.
@@ -107,6 +109,7 @@ impl House {
                 wiped: false,
                 off: false,
                 excused: false,
+                hurt: false,
             }
         };
         let dwellings = (1..=plan.nodes).map(|n| (NodeId(n), dwelling(n))).collect();
@@ -175,16 +178,16 @@ impl House {
         }
     }
 
-    /// The disk of a node that is off was damaged: the node must say so, and stay off. An audit file that is not the last
-    /// one is not read at a start; whoever verifies the book finds it.
-    pub async fn hurt(self: &Arc<Self>, id: NodeId, what: &str, in_book: bool) {
-        self.excuse(id);
+    /// The disk of a node that is off was damaged, and stays so. Whether the node starts on it all the same.
+    pub async fn starts_hurt(self: &Arc<Self>, id: NodeId, what: &str) -> bool {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.hurt = true;
+        }
         self.start(id).await;
-        let noticed = self.life(id).is_none();
-        self.board
-            .expect(Promise::Sound, noticed || in_book, || format!("node {id} has started on a damaged disk: {what}"));
+        let starts = self.life(id).is_some();
         self.crash(id).await;
         self.lose(id, what);
+        starts
     }
 
     /// The disk of a node was wiped.
@@ -262,6 +265,7 @@ impl House {
             return;
         }
         self.trace.tell(life.id.0, &format!("started, life {}", life.number));
+        dwelling.excused = false;
         dwelling.life = Some(life.clone());
         drop(dwellings);
         self.watch(life);
@@ -292,12 +296,12 @@ impl House {
         // The process has ended: what its disk had refused it, it may be granted the next time.
         self.disk(id).crash();
         self.trace.tell(id.0, &format!("does not start: {why}"));
-        let hurt = self.dwellings.lock().get_mut(&id).is_some_and(|dwelling| {
+        let by_disk = why.to_string().contains("the disk failed");
+        let good = self.dwellings.lock().get_mut(&id).is_some_and(|dwelling| {
             dwelling.nascent = None;
-            dwelling.excused
+            dwelling.hurt || (dwelling.excused && by_disk)
         });
-        let untouched = || format!("node {id} does not start, and nothing was done to it: {why}");
-        self.board.expect(Promise::Sound, hurt, untouched);
+        self.board.expect(Promise::Sound, good, || format!("node {id} does not start, for no fault: {why}"));
     }
 
     /// Waits for the node to end by itself, as the daemon does, and switches it off then.

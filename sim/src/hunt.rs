@@ -8,6 +8,9 @@ use claviger_core::mutants::Mutant;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+/// Half of all planted bugs must be caught within so many seeds.
+const MEDIAN_MAX: u64 = 50;
+
 /// The promise that a planted bug breaks.
 pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
@@ -59,7 +62,7 @@ pub fn hunt(wanted: &[Mutant], within: u64, jobs: usize) -> bool {
     tries.sort_unstable();
     let median = tries.get(tries.len() / 2).copied().unwrap_or(0);
     println!("mutants: {} of {} caught, median at seed {median}", tries.len(), wanted.len());
-    missed.is_empty()
+    missed.is_empty() && median <= MEDIAN_MAX
 }
 
 fn line(mutant: Mutant, caught: &Caught) -> String {

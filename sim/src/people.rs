@@ -74,7 +74,12 @@ fn open_eye(scene: &Scene, shares: Vec<Vec<u8>>) -> bool {
     scene.promises.clear.watch("the root key", root.key().expose());
     for out in 0..k {
         let few: Vec<Vec<u8>> = (0..k).filter(|n| *n != out).map(|n| shares[n].clone()).collect();
-        let opens = few.len() > 1 && eye::interpolate(&few).and_then(|guess| eye::root_of(&guess, &view)).is_some();
+        let guess = match &few[..] {
+            // One point is on every line: if it opened anything, it would be the secret itself.
+            [one] => one[one.len() - 32..].try_into().ok(),
+            _ => eye::interpolate(&few),
+        };
+        let opens = guess.and_then(|guess| eye::root_of(&guess, &view)).is_some();
         let numbers: Vec<u8> = (1..=k as u8).filter(|n| usize::from(*n) != out + 1).collect();
         scene.promises.threshold.below(&numbers, opens);
     }
@@ -171,8 +176,9 @@ impl Custodian<'_> {
     async fn brings_the_share(&self) -> Option<Result<Offered, Failure>> {
         let (id, index) = (self.key().ceremony, self.index());
         let ask = self.ask(&self.share(), self.key(), index);
-        self.scene.promises.threshold.brings(id, index);
-        self.scene.promises.sealed.may_open();
+        if self.scene.promises.threshold.brings(id, index) {
+            self.scene.promises.sealed.may_open(self.scene.trace.elapsed());
+        }
         let answer = self.offer(self.holder, ask).await;
         if let Some(answer) = &answer {
             self.scene.promises.threshold.brought(id, index, answer);

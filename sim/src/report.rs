@@ -47,6 +47,12 @@ pub fn table(outcome: &Outcome) -> String {
     for (promise, count) in &outcome.checked {
         let _ = writeln!(out, "  {:<16}{count:>10}", promise.to_string());
     }
+    let [after, before, stale] = outcome.revocations;
+    let _ = writeln!(
+        out,
+        "revocations: (a) {after}, (b) {before}, (c) {stale}; {} keys too much to search",
+        outcome.gave_up
+    );
     if !outcome.rare.is_empty() {
         let _ = writeln!(out, "rare branches: runs that take them, times reached, times taken without need:");
     }

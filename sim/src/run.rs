@@ -2,9 +2,8 @@
 
 use crate::clients::{Client, change_rights};
 use crate::dice::number_of;
-use crate::eye;
 use crate::faults::{strike, usual_disk, usual_weather};
-use crate::history::Ask;
+use crate::history::{Ask, Seen};
 use crate::house::House;
 use crate::network::{Hub, Weather};
 use crate::papers::Guest;
@@ -18,7 +17,7 @@ use crate::watch::{Tap, look, look_on, search_disks};
 use claviger_core::key::KeyRecord;
 use claviger_core::mutants::Mutant;
 use claviger_core::name::NodeId;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,6 +28,8 @@ use tokio::task::JoinHandle;
 const CALM_MAX: Duration = Duration::from_secs(180);
 /// How often it is looked whether they do.
 const CALM_LOOK: Duration = Duration::from_millis(500);
+/// How often a client asks in calm before something is wrong.
+const CALM_TRIES: usize = 6;
 /// Ciphertexts that are opened on every node in the end.
 const OPENED_AT_THE_END: usize = 40;
 
@@ -68,6 +69,10 @@ pub struct Report {
     pub checked: BTreeMap<Promise, u64>,
     /// What is broken.
     pub broken: Vec<Broken>,
+    /// How often each of the three ways of a revocation was checked.
+    pub revocations: [u64; 3],
+    /// Keys whose history was too much work to search.
+    pub gave_up: u64,
     /// How often the planted bug was executed.
     pub executed: u64,
     /// Rare branches: on, reached, taken.
@@ -90,11 +95,20 @@ impl Report {
 thread_local! {
     /// What panicked on this thread since the run began.
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    /// Whether a run is under way here: else a panic is told as usual.
+    static RUNNING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Has panics of runs noted rather than printed. Once, before the first run.
 pub fn note_panics() {
-    std::panic::set_hook(Box::new(|info| PANICS.with_borrow_mut(|panics| panics.push(info.to_string()))));
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PANICS.with_borrow_mut(|panics| panics.push(info.to_string()));
+        // In a run tokio catches what a task does, and the report tells it.
+        if !RUNNING.get() || tokio::task::try_id().is_none() {
+            usual(info);
+        }
+    }));
 }
 
 /// Runs one seed to its end, on this thread, in a world of its own.
@@ -103,7 +117,10 @@ pub fn run(wish: &Wish) -> Report {
     begin(wish);
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().expect("a runtime can be made");
-    runtime.block_on(story(wish.clone()))
+    RUNNING.set(true);
+    let report = runtime.block_on(story(wish.clone()));
+    RUNNING.set(false);
+    report
 }
 
 #[cfg(feature = "mutants")]
@@ -181,7 +198,7 @@ impl Stage {
         self.all_open().await;
         scene.house.hub.weather(usual_weather(scene));
         scene.house.all().into_iter().for_each(|id| scene.house.disk(id).weather(usual_disk(scene)));
-        let clients = (0..scene.clients.len() as u64).map(|n| tokio::spawn(Client::new(scene, n).work()));
+        let clients = (0..scene.clients.len() as u64).map(|n| tokio::spawn(Client::new(scene, n, "at work").work()));
         let mut busy: Vec<_> = clients.collect();
         busy.push(tokio::spawn(change_rights(scene.clone())));
         if scene.plan.manners.stranger {
@@ -251,15 +268,28 @@ impl Stage {
     async fn calm(&self) {
         let scene = &self.scene;
         scene.over.store(false, Ordering::Relaxed);
-        let mut client = Client::new(scene, 0);
+        let mut client = Client::new(scene, 0, "in the end");
         for key in 0..scene.keys.len() as u64 {
-            client.change(key, Ask::Enable).await;
+            let seen = client.change(key, Ask::Enable).await;
+            let good = matches!(seen, Seen::Key(_) | Seen::NotFound);
+            scene.board.expect(Promise::Liveness, good, || format!("key {key} is not enabled in calm: {seen:?}"));
         }
         let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
         for life in scene.house.lives() {
             for one in &kept {
                 let owner = one.key / scene.plan.keys * scene.plan.group;
-                Client::new(scene, owner).decrypt_at(life.id, one.clone(), 0, false).await;
+                let mut client = Client::new(scene, owner, &format!("in the end at {}", life.id));
+                let mut seen = Seen::NotDone;
+                // Answers may be lost between node and client in calm, too.
+                for _ in 0..CALM_TRIES {
+                    seen = client.decrypt_at(life.id, one.clone(), 0, false).await;
+                    if seen == Seen::Decrypted {
+                        break;
+                    }
+                }
+                scene.board.expect(Promise::Liveness, seen == Seen::Decrypted, || {
+                    format!("node {} does not decrypt in calm: {seen:?}", life.id)
+                });
             }
         }
         scene.over.store(true, Ordering::Relaxed);
@@ -286,9 +316,7 @@ impl Stage {
         scene.promises.linearizable.at_the_end(&deeds);
         scene.promises.once.at_the_end(&deeds, &any);
         scene.promises.revocation.at_the_end(&deeds, &scene.rights());
-        for panic in PANICS.take() {
-            scene.board.broke(Promise::Sound, panic);
-        }
+        scene.promises.threshold.at_the_end();
         scene.board.checked(Promise::Sound);
     }
 
@@ -319,7 +347,6 @@ impl Stage {
             return BTreeMap::new();
         };
         let view = life.node.ledger().view();
-        debug_assert!(eye::header(&view).is_some());
         let found = self.scene.keys.iter().zip(0..).filter_map(|(name, n)| Some((n, eye.key(&view, name)?)));
         let finals: BTreeMap<u64, KeyRecord> = found.collect();
         finals.iter().for_each(|(n, record)| self.scene.promises.versions.record(*n, record));
@@ -328,6 +355,9 @@ impl Stage {
 
     fn report(self, trace: &Arc<Trace>) -> Report {
         self.background.iter().for_each(JoinHandle::abort);
+        for panic in PANICS.take() {
+            self.scene.board.broke(Promise::Sound, panic);
+        }
         let (digest, events) = trace.digest();
         let (executed, rare) = told();
         Report {
@@ -339,6 +369,8 @@ impl Stage {
             tally: self.scene.tally(),
             checked: self.scene.board.counts(),
             broken: self.scene.board.broken(),
+            revocations: self.scene.promises.revocation.counts(),
+            gave_up: self.scene.promises.linearizable.gave_up(),
             executed,
             rare,
             tales: trace.tales(),

@@ -52,6 +52,10 @@ pub struct Outcome {
     pub faults: BTreeMap<String, u64>,
     /// Rare branches: runs that were to take it, reached, taken.
     pub rare: BTreeMap<&'static str, (u64, u64, u64)>,
+    /// How often each of the three ways of a revocation was checked.
+    pub revocations: [u64; 3],
+    /// Keys whose history was too much work to search.
+    pub gave_up: u64,
     /// Calls answered, refused, unknown; ceremonies.
     pub calls: (u64, u64, u64, u64),
 }
@@ -76,6 +80,8 @@ impl Outcome {
             let rare = self.rare.entry(name).or_default();
             *rare = (rare.0 + u64::from(*on), rare.1 + reached, rare.2 + taken);
         }
+        self.revocations.iter_mut().zip(report.revocations).for_each(|(sum, count)| *sum += count);
+        self.gave_up += report.gave_up;
         let tally = &report.tally;
         let calls = &mut self.calls;
         *calls =
@@ -120,7 +126,9 @@ fn work(
         let wish = Wish { seed, mutant: plan.mutant, canary: plan.canary, ..Wish::default() };
         *busy.lock() = Some((seed, Instant::now()));
         let report = run(&wish);
-        if number < plan.twice {
+        // One that is kept, and fresh ones.
+        let fresh = plan.kept.len() as u64;
+        if plan.twice > 0 && (number == 0 || (fresh..fresh + plan.twice - 1).contains(&number)) {
             compare(&wish, &report, outcome);
         }
         *busy.lock() = None;

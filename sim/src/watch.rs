@@ -60,6 +60,7 @@ pub async fn look_on(scene: Arc<Scene>) {
 /// One look at every node.
 pub fn look(scene: &Scene) {
     for life in scene.house.lives() {
+        scene.promises.sealed.lives(life.id, life.number, scene.trace.moment());
         let ledger = life.node.ledger();
         let status = ledger.status();
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);

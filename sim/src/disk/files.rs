@@ -3,6 +3,7 @@
 use super::{IO_ERROR, NO_SPACE, SimDisk, failed};
 use claviger_world::disk::{AppendFile, BoxFuture, DiskFailed};
 use claviger_world::runtime;
+use std::sync::Arc;
 
 #[derive(Default)]
 pub(super) struct FileBytes {
@@ -12,9 +13,16 @@ pub(super) struct FileBytes {
     pub(super) named: bool,
     /// A sync failed in this life: nobody knows what the file holds, and a second one would prove nothing.
     broken: Option<DiskFailed>,
+    /// Cloned by whoever has it open.
+    held: Arc<()>,
 }
 
 impl FileBytes {
+    /// Whether somebody has it open.
+    pub(super) fn is_held(&self) -> bool {
+        Arc::strong_count(&self.held) > 1
+    }
+
     fn good(&self) -> Result<(), DiskFailed> {
         self.broken.clone().map_or(Ok(()), Err)
     }
@@ -32,17 +40,20 @@ impl FileBytes {
     pub(super) fn tear(&mut self, kept: usize) {
         self.bytes.truncate(self.synced + kept);
         (self.synced, self.named, self.broken) = (self.bytes.len(), true, None);
+        self.held = Arc::default();
     }
 }
 
 pub(super) struct SimFile {
     disk: SimDisk,
     name: String,
+    _held: Arc<()>,
 }
 
 impl SimFile {
     pub(super) fn new(disk: SimDisk, name: &str) -> SimFile {
-        SimFile { disk, name: name.to_owned() }
+        let held = disk.platter.lock().files.entry(name.to_owned()).or_default().held.clone();
+        SimFile { disk, name: name.to_owned(), _held: held }
     }
 
     fn with<R>(&self, doing: &'static str, f: impl FnOnce(&mut FileBytes) -> R) -> Result<R, DiskFailed> {

@@ -168,7 +168,6 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
-        self.platter.lock().files.entry(name.to_owned()).or_default();
         Ok(Arc::new(SimFile::new(self.clone(), name)))
     }
 
@@ -177,7 +176,11 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskFailed> {
-        self.platter.lock().files.remove(name);
+        let mut platter = self.platter.lock();
+        if platter.files.get(name).is_some_and(files::FileBytes::is_held) {
+            return Err(failed("removing a file", "somebody has it open"));
+        }
+        platter.files.remove(name);
         Ok(())
     }
 }

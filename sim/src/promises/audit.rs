@@ -17,11 +17,15 @@ impl Audit {
         Audit { board }
     }
 
-    /// A node's files as they lie on its disk, in any order. A book that a fault has changed must not verify.
+    /// A book that a fault has changed must not verify.
+    pub fn changed_book(&self, node: NodeId, files: &[(String, Vec<u8>)], key: &VerifyingKey) {
+        let refused = read(&sorted(files), key).is_err();
+        self.board.expect(Promise::Audit, refused, || format!("the book of node {node} was changed, and verifies"));
+    }
+
+    /// A node's files as they lie on its disk, in any order. How many pages there are.
     pub fn book(&self, node: NodeId, files: &[(String, Vec<u8>)], key: &VerifyingKey) -> u64 {
-        let mut books: Vec<_> = files.iter().filter(|(name, _)| name.starts_with("audit-")).collect();
-        books.sort();
-        match read(&books, key) {
+        match read(&sorted(files), key) {
             Ok(pages) => {
                 self.board.expect(Promise::Audit, true, String::new);
                 pages
@@ -32,6 +36,12 @@ impl Audit {
             }
         }
     }
+}
+
+fn sorted(files: &[(String, Vec<u8>)]) -> Vec<&(String, Vec<u8>)> {
+    let mut books: Vec<_> = files.iter().filter(|(name, _)| name.starts_with("audit-")).collect();
+    books.sort();
+    books
 }
 
 fn read(books: &[&(String, Vec<u8>)], key: &VerifyingKey) -> Result<u64, BookBroken> {
@@ -82,8 +92,12 @@ mod tests {
             assert_eq!(board.broken(), []);
             let middle = bytes.len() / 2;
             bytes[middle] ^= 4;
-            audit.book(NodeId(1), &[(name, bytes)], &key.public());
-            assert_eq!(board.broken().len(), 1);
+            audit.changed_book(NodeId(1), &[(name.clone(), bytes.clone())], &key.public());
+            assert_eq!(board.broken(), []);
+            audit.book(NodeId(1), &[(name.clone(), bytes.clone())], &key.public());
+            bytes[middle] ^= 4;
+            audit.changed_book(NodeId(1), &[(name, bytes)], &key.public());
+            assert_eq!(board.broken().len(), 2);
         });
     }
 }

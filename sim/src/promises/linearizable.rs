@@ -54,10 +54,8 @@ impl Linearizable {
     fn look(&self, key: u64, deeds: &[&Deed]) {
         let calls = history(deeds, u64::MAX);
         let changes = calls.iter().filter(|c| matches!(c.op, KeyOp::Changed(..) | KeyOp::Unknown(_))).count();
-        if changes > 0 && changes < calls.len() {
-            self.board.checked(Promise::Linearizable);
-        }
         match check(&calls, self.steps_max) {
+            Verdict::Linearizable if changes > 0 && changes < calls.len() => self.board.checked(Promise::Linearizable),
             Verdict::Linearizable => (),
             Verdict::GaveUp { .. } => {
                 self.gave_up.fetch_add(1, Ordering::Relaxed);
@@ -182,7 +180,8 @@ pub(crate) mod stories {
     /// A deed of client 1 about key 1, without attempts.
     pub(crate) fn deed(began: u64, ended: Option<u64>, ask: Ask, seen: Seen) -> Deed {
         let (began, ended) = (moment(began), ended.map(moment));
-        Deed { client: 1, key: 1, ask, began, ended, seen, revision: 0, attempts: Vec::new() }
+        let left = ended.unwrap_or(moment(1_000_000));
+        Deed { client: 1, key: 1, ask, began, ended, left, seen, revision: 0, attempts: Vec::new() }
     }
 
     pub(crate) fn key(record: KeyRecord) -> Seen {

@@ -23,6 +23,8 @@ pub struct RightsChange {
     pub began: Moment,
     /// When it was acknowledged; none when nobody knows whether it happened, or yet will.
     pub ended: Option<Moment>,
+    /// When the administrator stopped asking for it, with an answer or without.
+    pub left: Moment,
 }
 
 /// Looks at every attempt to use a key when all is done.
@@ -58,6 +60,7 @@ struct Change {
     revokes: bool,
     began: Moment,
     ended: Option<Moment>,
+    left: Moment,
 }
 
 /// How old a barrier may be when an answer is handed over (`FRESH_FOR` of the server).
@@ -115,7 +118,7 @@ impl Window {
             return None;
         }
         if !stale.is_zero() {
-            let late = received.at > acknowledged.at + by_any_clock(stale) + by_any_clock(FRESH_FOR) + SLACK;
+            let late = received.at > acknowledged.at + by_any_clock(stale) + SLACK;
             return late.then_some(Way::Stale);
         }
         if received > acknowledged {
@@ -141,18 +144,18 @@ fn by_any_clock(time: Duration) -> Duration {
 }
 
 fn of_deed(deed: &Deed) -> Option<Change> {
-    let Deed { began, ended, .. } = *deed;
+    let Deed { began, ended, left, .. } = *deed;
     let revokes = match deed.ask {
         Ask::Disable => true,
         Ask::Enable | Ask::Create { .. } => false,
         Ask::Rotate | Ask::Relabel { .. } | Ask::Get | Ask::Encrypt { .. } | Ask::Decrypt { .. } => return None,
     };
     match deed.seen {
-        Seen::Key(_) => Some(Change { revokes, began, ended }),
-        Seen::Unknown => Some(Change { revokes, began, ended: None }),
+        Seen::Key(_) => Some(Change { revokes, began, ended, left }),
+        Seen::Unknown => Some(Change { revokes, began, ended: None, left }),
         // A refusal did nothing and never will. But who begins to undo something ends the window, to be on the safe side.
         Seen::NotFound | Seen::Exists | Seen::Disabled | Seen::Denied | Seen::NotDone if !revokes => {
-            Some(Change { revokes, began, ended: Some(began) })
+            Some(Change { revokes, began, ended: Some(began), left: began })
         }
         Seen::NotFound | Seen::Exists | Seen::Disabled | Seen::Denied | Seen::NotDone => None,
         Seen::Encrypted { .. } | Seen::Decrypted => None,
@@ -160,7 +163,7 @@ fn of_deed(deed: &Deed) -> Option<Change> {
 }
 
 fn of_rights(change: &RightsChange) -> Change {
-    Change { revokes: !change.granted, began: change.began, ended: change.ended }
+    Change { revokes: !change.granted, began: change.began, ended: change.ended, left: change.left }
 }
 
 /// While each of these was surely revoked. A revocation counts only if nothing that undoes it was under way with it, or
@@ -177,7 +180,8 @@ fn windows_of(changes: &[Change], what: &'static str) -> Vec<Window> {
     let window = |revoking: &Change| {
         let acknowledged = revoking.ended?;
         let undoing = changes.iter().filter(|change| !change.revokes);
-        let over = |change: &Change| change.ended.is_some_and(|ended| ended < revoking.began);
+        // Also one that nobody knows the outcome of: it relied on the version that the revocation has replaced.
+        let over = |change: &Change| change.left < revoking.began;
         if undoing.clone().any(|change| change.began < acknowledged && !over(change)) {
             return None;
         }
@@ -243,12 +247,12 @@ mod tests {
         for (used, counts) in [
             (used(1_011, 1_012, 0, true), [1, 0, 0]),
             (used(1_005, 3_311, 0, true), [0, 1, 0]),
-            (used(3_861, 3_862, 500, true), [0, 0, 1]),
+            (used(1_661, 1_662, 500, true), [0, 0, 1]),
         ] {
             assert_eq!(after(&[off(1_000, 1_010), used.clone()], &[]), (1, counts));
             assert_eq!(after(&[off(1_000, 1_010), on(8_000, 8_001), used], &[]), (1, counts));
         }
-        for used in [used(1_005, 3_309, 0, true), used(3_859, 3_862, 500, true)] {
+        for used in [used(1_005, 3_309, 0, true), used(1_659, 1_662, 500, true)] {
             assert_eq!(after(&[off(1_000, 1_010), used], &[]), (0, [0; 3]), "the bounds");
         }
     }
@@ -274,12 +278,14 @@ mod tests {
             granted,
             began: moment(began),
             ended: ended.map(moment),
+            left: moment(ended.unwrap_or(began + 50)),
         };
         let taken = change(1, false, 1_000, Some(1_010));
         let used = [used(1_020, 1_030, 0, true)];
         assert_eq!(after(&used, &[change(1, true, 5, Some(6)), taken]), (1, [1, 0, 0]));
         assert_eq!(after(&used, &[change(2, false, 1_000, Some(1_010))]), (0, [0; 3]), "another client");
-        assert_eq!(after(&used, &[change(1, true, 5, None), taken]), (0, [0; 3]), "may be given back");
+        assert_eq!(after(&used, &[change(1, true, 990, None), taken]), (0, [0; 3]), "may be given back");
+        assert_eq!(after(&used, &[change(1, true, 5, None), taken]), (1, [1, 0, 0]), "given up before it was taken");
         assert_eq!(after(&used, &[taken, change(1, true, 1_015, None)]), (0, [0; 3]), "given back");
     }
 }

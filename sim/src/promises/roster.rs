@@ -19,9 +19,10 @@ impl Listened {
     pub fn turned_away(&self, who: &str, answer: Result<(), &CallFailed>) {
         match answer {
             Ok(()) => self.board.broke(Promise::Roster, format!("{who} was listened to")),
-            Err(CallFailed::Refused(_)) => self.board.checked(Promise::Roster),
             // Nobody was there to turn it away.
+            Err(CallFailed::Refused(why)) if why == "starting" => {}
             Err(CallFailed::Unreachable | CallFailed::Late) => {}
+            Err(CallFailed::Refused(_)) => self.board.checked(Promise::Roster),
         }
     }
 }

@@ -7,27 +7,47 @@ use claviger_core::name::NodeId;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Follows which nodes must be sealed.
 pub struct Sealed {
     board: Arc<Board>,
     /// Since when each must be.
     closed: Mutex<BTreeMap<NodeId, Moment>>,
+    /// When a share last came that may have completed a ceremony.
+    opening: Mutex<Option<Duration>>,
+    /// In which life each was seen last.
+    lives: Mutex<BTreeMap<NodeId, u64>>,
 }
+
+/// So long after the last share a hand-over may still be on its way to a node that has started meanwhile.
+const HAND_OVER_MAX: Duration = Duration::from_secs(60);
 
 impl Sealed {
     /// Nobody is known to be sealed.
     pub fn new(board: Arc<Board>) -> Self {
-        Sealed { board, closed: Mutex::default() }
+        Sealed { board, closed: Mutex::default(), opening: Mutex::default(), lives: Mutex::default() }
     }
 
-    /// These nodes have just started, or were sealed and said so.
+    /// A node is seen in that life. In a new one it is sealed, unless a hand-over is on its way.
+    pub fn lives(&self, node: NodeId, life: u64, since: Moment) {
+        if self.lives.lock().insert(node, life) == Some(life) {
+            return;
+        }
+        let quiet = self.opening.lock().is_none_or(|last| last + HAND_OVER_MAX < since.at);
+        if quiet {
+            self.closed(&[node], since);
+        }
+    }
+
+    /// These nodes were sealed and said so.
     pub fn closed(&self, nodes: &[NodeId], since: Moment) {
         self.closed.lock().extend(nodes.iter().map(|node| (*node, since)));
     }
 
     /// A share is on its way that may complete a ceremony: whoever is sealed may open from now on.
-    pub fn may_open(&self) {
+    pub fn may_open(&self, now: Duration) {
+        *self.opening.lock() = Some(now);
         self.closed.lock().clear();
     }
 
@@ -46,7 +66,6 @@ impl Sealed {
 mod tests {
     use super::*;
     use crate::promises::on_a_board;
-    use std::time::Duration;
 
     fn moment(order: u64) -> Moment {
         Moment { order, at: Duration::from_secs(order) }
@@ -63,9 +82,14 @@ mod tests {
             assert_eq!(board.broken(), []);
             sealed.asked(NodeId(1), moment(4), true);
             assert_eq!(board.broken().len(), 1);
-            sealed.may_open();
+            sealed.may_open(Duration::from_secs(5));
             sealed.asked(NodeId(1), moment(5), true);
+            sealed.lives(NodeId(1), 2, moment(6));
+            sealed.asked(NodeId(1), moment(7), true);
             assert_eq!(board.broken().len(), 1);
+            sealed.lives(NodeId(1), 3, moment(100));
+            sealed.asked(NodeId(1), moment(101), true);
+            assert_eq!(board.broken().len(), 2);
         });
     }
 }

@@ -77,8 +77,9 @@ mod tests {
             let survives = Survives::new(board.clone());
             let moment = |order| Moment { order, at: Duration::ZERO };
             let seen = Seen::Key(Box::new(key(2)));
-            let (began, ended, ask) = (moment(1), Some(moment(2)), Ask::Rotate);
-            let deeds = [Deed { client: 1, key: 0, ask, began, ended, seen, revision: 9, attempts: Vec::new() }];
+            let (began, left, ask) = (moment(1), moment(2), Ask::Rotate);
+            let ended = Some(left);
+            let deeds = [Deed { client: 1, key: 0, ask, began, ended, left, seen, revision: 9, attempts: Vec::new() }];
             survives.at_the_end(NodeId(1), &deeds, &BTreeMap::from([(0, key(3))]), 9);
             assert_eq!(board.broken(), []);
             survives.at_the_end(NodeId(1), &deeds, &BTreeMap::from([(0, key(1))]), 9);

@@ -23,6 +23,8 @@ struct Came {
     brought: BTreeMap<u8, u64>,
     /// True shares that were accepted, as their bearers were told.
     accepted: BTreeSet<u8>,
+    /// Whether anybody was told that it has enough.
+    opened: bool,
 }
 
 impl Threshold {
@@ -38,9 +40,26 @@ impl Threshold {
         });
     }
 
-    /// A true share is on its way.
-    pub fn brings(&self, ceremony: CeremonyId, index: u8) {
-        *self.ceremonies.lock().entry(ceremony).or_default().brought.entry(index).or_default() += 1;
+    /// A true share is on its way. Whether it may be the last that is needed.
+    pub fn brings(&self, ceremony: CeremonyId, index: u8) -> bool {
+        let mut ceremonies = self.ceremonies.lock();
+        let came = ceremonies.entry(ceremony).or_default();
+        *came.brought.entry(index).or_default() += 1;
+        came.brought.len() >= self.threshold
+    }
+
+    /// Of those who were told that their share was accepted, as many as it takes, the last was told that it is enough.
+    pub fn at_the_end(&self) {
+        for (ceremony, came) in &*self.ceremonies.lock() {
+            let enough = came.accepted.len() >= self.threshold;
+            self.board.expect(Promise::Threshold, came.opened || !enough, || {
+                format!(
+                    "ceremony {ceremony} took {} true shares of {}, and did not open",
+                    came.accepted.len(),
+                    self.threshold
+                )
+            });
+        }
     }
 
     /// What came of a true share.
@@ -64,13 +83,14 @@ impl Threshold {
     }
 
     fn accepted(&self, ceremony: CeremonyId, index: u8, offered: &Offered) {
+        let opens = offered.progress.complete || !offered.opened_nodes.is_empty();
         let (brought, first) = {
             let mut ceremonies = self.ceremonies.lock();
             let came = ceremonies.entry(ceremony).or_default();
+            came.opened |= opens;
             (came.brought.len(), came.accepted.insert(index))
         };
         let enough = brought >= self.threshold;
-        let opens = offered.progress.complete || !offered.opened_nodes.is_empty();
         self.board.expect(Promise::Threshold, enough || !opens, || {
             format!("ceremony {ceremony} opened with {brought} true shares of {}", self.threshold)
         });
@@ -123,6 +143,15 @@ mod tests {
             threshold.bad("a share of random bytes", &offered(false));
             threshold.below(&[1], true);
             assert_eq!(board.broken().len(), 3);
+            threshold.at_the_end();
+            assert_eq!(board.broken().len(), 3);
+            let dull = CeremonyId([3; 16]);
+            for index in [1, 2] {
+                threshold.brings(dull, index);
+                threshold.brought(dull, index, &offered(false));
+            }
+            threshold.at_the_end();
+            assert_eq!(board.broken().len(), 4);
         });
     }
 }

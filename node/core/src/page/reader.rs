@@ -70,6 +70,10 @@ pub struct BookSummary {
     pub pages: u64,
     /// The last signed head: what follows it is chained, but not signed yet.
     pub head: Option<SignedHead>,
+    /// Signed heads that were read.
+    pub heads: u64,
+    /// Where the book was when the first file that was read began.
+    pub begins: Option<Position>,
     /// Bytes of the last file that are whole frames: a torn file is cut here before it is gone on with.
     pub whole_bytes: u64,
     /// Whether the last file ends inside a frame, or in zeroes, as a crash may leave it.
@@ -84,6 +88,8 @@ pub struct BookReader {
     first: u64,
     pages: u64,
     head: Option<SignedHead>,
+    heads: u64,
+    begins: Option<Position>,
     file: File,
 }
 
@@ -107,7 +113,17 @@ struct Frame<'a> {
 impl BookReader {
     /// A reader of the book whose heads are signed by `key`, and, if one is given, of that cluster.
     pub fn new(key: VerifyingKey, lineage: Option<Lineage>) -> Self {
-        BookReader { key, lineage, at: None, first: 1, pages: 0, head: None, file: File::default() }
+        BookReader {
+            key,
+            lineage,
+            at: None,
+            first: 1,
+            pages: 0,
+            head: None,
+            heads: 0,
+            begins: None,
+            file: File::default(),
+        }
     }
 
     /// Reads on. Every whole page goes to `each`, in order.
@@ -146,6 +162,8 @@ impl BookReader {
             first: self.first,
             pages: self.pages,
             head: self.head,
+            heads: self.heads,
+            begins: self.begins,
             whole_bytes: self.file.whole_bytes,
             torn: self.torn(),
         }
@@ -189,7 +207,7 @@ impl BookReader {
         let start: Position = read(frame.body)?;
         check(frame, &start.hash)?;
         match self.at {
-            None => self.first = start.next,
+            None => (self.first, self.begins) = (start.next, Some(start)),
             Some(at) if (at.next, at.hash) != (start.next, start.hash) => return Err(BookWhy::Gap),
             // A node joins a cluster once, and never leaves it for another.
             Some(at) if at.node != start.node || (at.lineage.is_some() && at.lineage != start.lineage) => {
@@ -239,6 +257,7 @@ impl BookReader {
             return Err(BookWhy::Contradicted);
         }
         self.head = Some(signed);
+        self.heads += 1;
         Ok(())
     }
 }

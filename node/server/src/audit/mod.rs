@@ -229,7 +229,15 @@ impl Writing {
     }
 
     fn turn_over(&mut self, disk: &dyn Disk, at: Position) -> Result<(), BookFailed> {
-        let next = Writing::begin(disk, at, self.file_number + 1)?;
+        let next = match Writing::begin(disk, at, self.file_number + 1) {
+            Ok(next) => next,
+            Err(why) => {
+                if let BookFailed::Disk(why) = &why {
+                    self.failed = Some(why.clone());
+                }
+                return Err(why);
+            }
+        };
         let mut full = std::mem::take(&mut self.full);
         full.push(self.file.clone());
         let (last, intents) = (std::mem::take(&mut self.last), std::mem::take(&mut self.intents));

@@ -1,13 +1,13 @@
 //! How a book is gone on with after a start: what a crash cut off is put right, what was changed is refused.
 //!
 //! Pages are durable when a sync has covered every file that they lie in. A crash before that may leave less of a file than
-//! of the one after it: then whatever follows the cut was never durable, and goes. Whether something is gone that was, the
-//! book's head in the ledger tells when the node opens.
+//! of the one after it: then whatever follows the cut was never durable, and goes. A second signed head behind the cut says
+//! otherwise: between two heads there is a sync, so the cut was made by somebody, and the book is refused.
 
 use super::{BookFailed, PREFIX, keep};
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::Digest;
-use claviger_core::page::{BookReader, BookSummary, OutcomeWord, Page, Position};
+use claviger_core::page::{BookBroken, BookReader, BookSummary, BookWhy, OutcomeWord, Page, Position};
 use claviger_world::disk::{AppendFile, Disk};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ struct Read {
 /// Reads the end of the book. Nothing when there is none yet.
 pub fn reopen(disk: &dyn Disk, key: &SigningKey) -> Result<Option<Ended>, BookFailed> {
     let mut files = VecDeque::new();
-    let mut names: Vec<String> = disk.files()?.into_iter().filter(|n| n.starts_with(PREFIX)).collect();
+    let mut names: Vec<String> = disk.files()?.into_iter().filter(|name| number(name).is_some()).collect();
     names.sort_unstable();
     while let Some(name) = names.pop() {
         files.push_front(Read::all(disk, name, key)?);
@@ -52,32 +52,55 @@ pub fn reopen(disk: &dyn Disk, key: &SigningKey) -> Result<Option<Ended>, BookFa
             break;
         }
     }
-    let whole = whole(&files);
-    for gone in files.drain(whole..).rev() {
-        tracing::warn!(file = gone.name, "an audit file is removed: a crash cut off what comes before it");
-        disk.remove(&gone.name)?;
+    let whole = whole(&files)?;
+    let gone: Vec<Read> = files.drain(whole..).collect();
+    if gone.iter().map(|file| file.summary.heads).sum::<u64>() > 1 {
+        return Err(broken(files.back(), BookWhy::TornInside));
+    }
+    for Read { name, file, .. } in gone.into_iter().rev() {
+        tracing::warn!(file = name, "an audit file is removed: a crash cut off what comes before it");
+        // A file that somebody has open is not removed.
+        drop(file);
+        disk.remove(&name)?;
     }
     ended(files)
 }
 
+/// The number in a file's name: ten digits. Whatever else lies there is not the book's.
+fn number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(PREFIX).filter(|rest| rest.len() == 10)?;
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
 /// How many of the files follow each other without a cut.
-fn whole(files: &VecDeque<Read>) -> usize {
+fn whole(files: &VecDeque<Read>) -> Result<usize, BookFailed> {
     for (n, file) in files.iter().enumerate() {
-        let Some(end) = file.summary.position else { return n };
-        let follows = files.get(n + 1).is_none_or(|next| !file.summary.torn && next.summary.first == end.next);
-        if !follows {
-            return n + 1;
+        let Some(end) = file.summary.position else { return Ok(n) };
+        let Some(next) = files.get(n + 1) else { return Ok(n + 1) };
+        let Some(start) = next.summary.begins else { return Ok(n + 1) };
+        if file.summary.torn || start.next > end.next {
+            return Ok(n + 1);
+        }
+        if (start.next, start.hash) != (end.next, end.hash) {
+            return Err(broken(Some(next), BookWhy::Gap));
         }
     }
-    files.len()
+    Ok(files.len())
+}
+
+fn broken(file: Option<&Read>, why: BookWhy) -> BookFailed {
+    let page = file.and_then(|file| file.summary.position).map_or(1, |at| at.next);
+    BookFailed::Broken(BookBroken { page, byte: file.map_or(0, |file| file.summary.whole_bytes), why })
 }
 
 fn ended(mut files: VecDeque<Read>) -> Result<Option<Ended>, BookFailed> {
-    let (mut last, mut intents, mut signed) = (VecDeque::new(), BTreeSet::new(), 0);
+    let (mut last, mut intents) = (VecDeque::new(), BTreeSet::new());
+    // What lies before the first file that was read was signed long ago.
+    let mut signed = files.front().map_or(0, |file| file.summary.first - 1);
     for file in &mut files {
         file.pages.drain(..).for_each(|page| keep(&mut last, page));
         intents.append(&mut file.intents);
-        signed = file.summary.head.map_or(signed.max(file.summary.first - 1), |head| head.head.number);
+        signed = file.summary.head.map_or(signed, |head| head.head.number);
     }
     let Some(Read { name, file, summary, .. }) = files.pop_back() else { return Ok(None) };
     let Some(at) = summary.position else { return Ok(None) };
@@ -85,7 +108,7 @@ fn ended(mut files: VecDeque<Read>) -> Result<Option<Ended>, BookFailed> {
         tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
         file.cut(summary.whole_bytes)?;
     }
-    let file_number = name.trim_start_matches(PREFIX).parse().unwrap_or(1);
+    let file_number = number(&name).expect("only such names were taken");
     Ok(Some(Ended { file, file_number, bytes: summary.whole_bytes, at, signed, last, intents }))
 }
 

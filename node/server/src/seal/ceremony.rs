@@ -125,13 +125,14 @@ impl Service {
         offer: &Offer,
         view: &LedgerView,
     ) -> Result<(Progress, Vec<NodeId>), Failure> {
-        let (progress, unsealing) = self.accept(offer, view)?;
+        let sealings = self.sealings.lock().count();
+        let (progress, unsealing) = self.accept(offer)?;
         *self.founded.lock() = None;
         tracing::info!(index = offer.index, bearer = %offer.bearer, "a share was accepted");
         let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
         let root = self.unlock(&unsealing, view)?;
         drop(unsealing);
-        self.open_with(root, view)?;
+        self.open_unless_sealed(root, view, sealings)?;
         // The shares are spent: what follows must not end with the call of whoever brought the last one.
         let (service, opened_at) = (self.clone(), self.world.clock.awake_and_asleep());
         let handing = runtime::spawn(async move { service.hand_over(opened_at).await });
@@ -141,9 +142,11 @@ impl Service {
         Ok((progress, opened))
     }
 
-    fn accept(&self, offer: &Offer, view: &LedgerView) -> Result<(Progress, Option<Secret32>), Failure> {
+    fn accept(&self, offer: &Offer) -> Result<(Progress, Option<Secret32>), Failure> {
         let now = self.world.clock.now();
         let mut hosted = self.ceremony.lock();
+        // As it is now: the offer may have been on its way for a while, and a seal-all come in between.
+        let view = self.ledger.view();
         let head = &view.head().ok_or(Why::NotFounded)?.header;
         if hosted.as_ref().is_some_and(|open| !open.serves(head)) {
             *hosted = None;
@@ -175,6 +178,16 @@ impl Service {
         let slot = slot.ok_or(Cause("the cluster has no static slot"))?;
         let root = slot.unlock(&Locker::static_key(key), &head.lineage, &head.root_commitment);
         self.open_with(root.ok_or(Cause("the key file is not that of the static slot"))?, &view)
+    }
+
+    /// Opens this node with a root key that is worth something only if nobody has sealed the node since there were
+    /// `sealings` of them. Whoever seals counts first and shuts then, so one of the two sees the other.
+    pub(crate) fn open_unless_sealed(&self, root: Root, view: &LedgerView, sealings: u64) -> Result<(), Failure> {
+        let counted = self.sealings.lock();
+        if counted.count() != sealings && !planted!(OldEpochOpens) {
+            return Err(Why::Sealed.into());
+        }
+        self.open_with(root, view)
     }
 
     /// Opens this node with a root key, as the records at `view` are.

@@ -145,11 +145,12 @@ impl Service {
     /// Refuses at once: no ceremony that was begun before counts any more, and a static slot does not open the node again
     /// before it starts anew. What is returned completes when the keys are wiped.
     pub(crate) fn shut(&self) -> impl Future<Output = ()> + Send + 'static {
-        self.sealings.lock().add(self.world.clock.awake_and_asleep());
         if !planted!(OldEpochOpens) {
             *self.ceremony.lock() = None;
             *self.expecting.lock() = None;
         }
+        // After the ceremony is gone, before the keys are: whoever opens looks at it in between.
+        self.sealings.lock().add(self.world.clock.awake_and_asleep());
         self.seal.shut().drained()
     }
 
