@@ -1,4 +1,5 @@
 //! The command line: which seeds, how long, what is planted; and what is printed of it.
+#![allow(clippy::disallowed_methods, reason = "around the runs, not in them: the wall clock is what is asked for")]
 #![allow(clippy::print_stdout, reason = "a command line tool speaks on standard output")]
 
 use crate::dice::number_of;

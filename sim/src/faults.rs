@@ -4,6 +4,7 @@ use crate::dice::Dice;
 use crate::disk::{Damage, DiskWeather};
 use crate::door::Errand;
 use crate::network::Weather;
+use crate::people::seal_region;
 use crate::plan::{Fault, Kind};
 use crate::promises::Promise;
 use crate::scene::Scene;
@@ -327,13 +328,8 @@ impl Blow {
     }
 
     async fn seal_all(&self) {
-        let errand = self.errand(Operation::SealAll);
-        let sealed = errand
-            .run(self.someone(), |life, visit| Box::pin(async move { life.node.service().seal_all(visit, ()).await }));
-        if let Some(Ok((epoch, _))) = sealed.await.answer {
+        if seal_region(&self.scene, self.someone(), &self.dice).await {
             self.acts();
-            self.scene.promises.sealed.closed(&self.scene.house.all(), self.scene.trace.moment());
-            self.scene.trace.tell(0, &format!("the region was sealed, epoch {epoch}"));
         }
     }
 

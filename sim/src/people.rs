@@ -109,6 +109,12 @@ async fn ceremony(scene: &Arc<Scene>, host: NodeId, dice: &Dice) {
     for holder in order {
         if dice.once_in(scene.plan.manners.leaves_once_in) {
             scene.trace.tell(0, &format!("custodian {} walks away", holder + 1));
+            // Somebody finds that odd, and seals what is open.
+            if dice.once_in(3)
+                && let Some(life) = scene.house.lives().iter().find(|life| life.node.is_open())
+            {
+                seal_region(scene, life.id, dice).await;
+            }
             return;
         }
         let custodian = Custodian { scene, holder, begun: &begun, dice };
@@ -128,6 +134,18 @@ async fn ceremony(scene: &Arc<Scene>, host: NodeId, dice: &Dice) {
             Some(Ok(_)) => {}
         }
     }
+}
+
+/// Seals the region through a node. Whether that was acknowledged.
+pub async fn seal_region(scene: &Arc<Scene>, node: NodeId, dice: &Dice) -> bool {
+    let began = scene.trace.moment();
+    let errand = errand(scene, Operation::SealAll, dice);
+    let sealed = errand.run(node, |life, visit| Box::pin(async move { life.node.service().seal_all(visit, ()).await }));
+    let Some(Ok((epoch, _))) = sealed.await.answer else { return false };
+    let (all, since) = (scene.house.all(), scene.trace.moment());
+    scene.promises.sealed.closed_all(&all, began, since);
+    scene.trace.tell(0, &format!("the region was sealed, epoch {epoch}"));
+    true
 }
 
 async fn begin(scene: &Arc<Scene>, host: NodeId, dice: &Dice) -> Option<Result<Begun, Failure>> {
@@ -176,9 +194,8 @@ impl Custodian<'_> {
     async fn brings_the_share(&self) -> Option<Result<Offered, Failure>> {
         let (id, index) = (self.key().ceremony, self.index());
         let ask = self.ask(&self.share(), self.key(), index);
-        if self.scene.promises.threshold.brings(id, index) {
-            self.scene.promises.sealed.may_open(self.scene.trace.elapsed());
-        }
+        let last = self.scene.promises.threshold.brings(id, index);
+        self.scene.promises.sealed.brings(index, self.scene.trace.moment(), last);
         let answer = self.offer(self.holder, ask).await;
         if let Some(answer) = &answer {
             self.scene.promises.threshold.brought(id, index, answer);

@@ -79,7 +79,7 @@ impl Promises {
             raft: Raft::new(board.clone()),
             revocation: Revocation::new(board.clone()),
             roster: Listened::new(board.clone()),
-            sealed: Sealed::new(board.clone()),
+            sealed: Sealed::new(board.clone(), plan.threshold),
             states: States::new(board.clone()),
             survives: Survives::new(board.clone()),
             threshold: Threshold::new(board.clone(), plan.threshold),

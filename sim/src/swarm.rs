@@ -1,4 +1,5 @@
 //! Many seeds: on a few threads, for a while, until one breaks a promise.
+#![allow(clippy::disallowed_methods, reason = "around the runs, not in them: the wall clock is what is asked for")]
 
 use crate::promises::Promise;
 use crate::run::{Report, Wish, run};
