@@ -270,8 +270,14 @@ impl Stage {
         scene.over.store(false, Ordering::Relaxed);
         let mut client = Client::new(scene, 0, "in the end");
         for key in 0..scene.keys.len() as u64 {
-            let seen = client.change(key, Ask::Enable).await;
-            let good = matches!(seen, Seen::Key(_) | Seen::NotFound);
+            let (mut seen, mut good) = (Seen::NotDone, false);
+            // Some of the nodes that a client asks may be lost for good.
+            for _ in 0..CALM_TRIES {
+                if !good {
+                    seen = client.change(key, Ask::Enable).await;
+                    good = matches!(seen, Seen::Key(_) | Seen::NotFound);
+                }
+            }
             scene.board.expect(Promise::Liveness, good, || format!("key {key} is not enabled in calm: {seen:?}"));
         }
         let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
