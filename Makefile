@@ -79,12 +79,12 @@ deny: ## Licences and bans of the dependency tree (needs cargo-deny)
 	cargo deny check bans licenses sources
 
 .PHONY: ci
-ci: setup ## Everything that must be green: lints, simulator, planted bugs, demo, tests
+ci: setup ## Everything that must be green: lints, tests, demo, simulator, planted bugs
 	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory test
+	$(MAKE) --no-print-directory demo
 	$(MAKE) --no-print-directory sim
 	$(MAKE) --no-print-directory sim-some
-	$(MAKE) --no-print-directory demo
-	$(MAKE) --no-print-directory test
 
 .PHONY: clean
 clean: ## Remove what was built
