@@ -191,6 +191,7 @@ fn a_sealed_node_refuses_to_author_at_once_but_follows_and_reads() {
         let cluster = founded(6).await;
         let sealed = NodeId(cluster.leader().unwrap().0 % 3 + 1);
         let ledger = cluster.ledger(sealed).unwrap();
+        barrier(&cluster, sealed).await.unwrap();
         ledger.set_author(None);
         let asking = ledger.clone();
         let told = cluster.run_on(sealed, async move { asking.checkpoint(LIMIT).await }).await.unwrap();

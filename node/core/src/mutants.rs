@@ -72,8 +72,6 @@ mutants! {
     CacheFilledLate "cache-filled-late";
     /// Rights are kept although the records that they were read from have changed.
     RightsNotRefreshed "rights-not-refreshed";
-    /// An answer is handed over however old its reading has become.
-    StaleAnswer "stale-answer";
     /// A caller's least revision is not waited for.
     RevisionNotAwaited "revision-not-awaited";
     /// Sealing leaves the keys in memory and in use.
@@ -102,8 +100,6 @@ mutants! {
     RecordInClear "record-in-clear";
     /// Cluster time may go back.
     TimeGoesBack "time-goes-back";
-    /// A transaction that was cancelled happens all the same.
-    CancelledHappens "cancelled-happens";
 }
 
 #[cfg(feature = "mutants")]

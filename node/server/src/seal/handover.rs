@@ -31,18 +31,18 @@ pub struct Expecting {
     secret: KemSecret,
 }
 
-/// How often this node was sealed since it started, and when last: shares that were brought before do not open it again,
-/// on whatever way the root key comes.
+/// How often this node was sealed since it started, and when last alone: shares that were brought before do not open it
+/// again, on whatever way the root key comes. Of a seal-all the seal epoch tells as much, and exactly.
 #[derive(Default)]
 pub struct Sealings {
     count: u64,
-    last: Option<Duration>,
+    alone: Option<Duration>,
 }
 
 impl Sealings {
-    /// It is sealed now, by the node's stopwatch.
-    pub fn add(&mut self, now: Duration) {
-        *self = Sealings { count: self.count + 1, last: Some(now) };
+    /// It is sealed; `alone`: when, by the node's stopwatch, if not with the whole region.
+    pub fn add(&mut self, alone: Option<Duration>) {
+        *self = Sealings { count: self.count + 1, alone: alone.or(self.alone) };
     }
 
     /// How often.
@@ -50,9 +50,9 @@ impl Sealings {
         self.count
     }
 
-    /// Whether it was sealed no longer ago than that.
+    /// Whether it was sealed alone, no longer ago than that.
     fn within(&self, age: Duration, now: Duration) -> bool {
-        self.last.is_some_and(|last| now.saturating_sub(last) <= age)
+        self.alone.is_some_and(|last| now.saturating_sub(last) <= age)
     }
 }
 

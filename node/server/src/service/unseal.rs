@@ -131,7 +131,7 @@ impl Service {
         let reading = self.reading(ReadAsk::default()).await?;
         let _leave = self.permit::<SealNode>(visit.caller()?, Cluster, &reading)?;
         drop(reading);
-        self.shut().await;
+        self.shut_as(Some(self.world.clock.awake_and_asleep())).await;
         Ok(())
     }
 
@@ -145,12 +145,17 @@ impl Service {
     /// Refuses at once: no ceremony that was begun before counts any more, and a static slot does not open the node again
     /// before it starts anew. What is returned completes when the keys are wiped.
     pub(crate) fn shut(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.shut_as(None)
+    }
+
+    /// As [`Service::shut`]; `alone`: when this node is sealed, if not with the whole region.
+    fn shut_as(&self, alone: Option<Duration>) -> impl Future<Output = ()> + Send + 'static {
         if !planted!(OldEpochOpens) {
             *self.ceremony.lock() = None;
             *self.expecting.lock() = None;
         }
         // After the ceremony is gone, before the keys are: whoever opens looks at it in between.
-        self.sealings.lock().add(self.world.clock.awake_and_asleep());
+        self.sealings.lock().add(alone);
         self.seal.shut().drained()
     }
 
