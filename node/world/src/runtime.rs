@@ -179,7 +179,7 @@ impl Context {
         }
         let nanos = local.as_nanos().min(u128::from(u64::MAX)) as i128;
         let rate = MILLION + i128::from(self.rate_ppm);
-        Duration::from_nanos(((nanos * MILLION + rate - 1) / rate + 1) as u64)
+        Duration::from_nanos(((nanos * MILLION + rate - 1) / rate) as u64)
     }
 }
 

@@ -183,11 +183,13 @@ impl Service {
     /// Opens this node with a root key that is worth something only if nobody has sealed the node since there were
     /// `sealings` of them. Whoever seals counts first and shuts then, so one of the two sees the other.
     pub(crate) fn open_unless_sealed(&self, root: Root, view: &LedgerView, sealings: u64) -> Result<(), Failure> {
-        let counted = self.sealings.lock();
+        let mut counted = self.sealings.lock();
         if counted.count() != sealings && !planted!(OldEpochOpens) {
             return Err(Why::Sealed.into());
         }
-        self.open_with(root, view)
+        self.open_with(root, view)?;
+        counted.opened();
+        Ok(())
     }
 
     /// Opens this node with a root key, as the records at `view` are.

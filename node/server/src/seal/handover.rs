@@ -45,6 +45,11 @@ impl Sealings {
         *self = Sealings { count: self.count + 1, alone: alone.or(self.alone) };
     }
 
+    /// It was opened since, by shares that were brought after: what is older finds it open, or sealed by the epoch.
+    pub fn opened(&mut self) {
+        self.alone = None;
+    }
+
     /// How often.
     pub fn count(&self) -> u64 {
         self.count
