@@ -252,10 +252,11 @@ impl Run<'_> {
         if turns_before.saturating_sub(txn.turn) > TURNS_KEPT {
             return Err(Conflict::TooOld);
         }
+        // Before the law: a link that another one has overtaken does not follow, and its author shall decide anew.
+        self.hold(txn)?;
         if txn.turn > turns_before || !self.lawful(txn) {
             return Err(Conflict::Unlawful);
         }
-        self.hold(txn)?;
         match &txn.effect {
             Effect::Cancel(id) if machine.outcomes.find(id).is_some() => Err(Conflict::Decided),
             Effect::Tick { before, .. } if *before != machine.place.time => Err(Conflict::Time(machine.place.time)),

@@ -301,6 +301,14 @@ fn refuses_unlawful_puts() {
     assert_eq!(world.apply(vec![good]), ["accepted 2"]);
 }
 
+/// Two operators seal the region at once: the second is told what overtook it, and decides anew.
+#[test]
+fn of_two_links_at_once_the_second_is_overtaken_not_unlawful() {
+    let mut world = World::founded();
+    let (first, second) = (world.link(|h| h.seal_epoch = 1), world.link(|h| h.seal_epoch = 1));
+    assert_eq!(world.apply(vec![first, second]), ["accepted 2", "refused: the record is at 2"]);
+}
+
 #[test]
 fn a_new_transaction_key_supersedes_the_old_one_at_once() {
     let mut world = World::founded();
