@@ -83,6 +83,7 @@ impl Blow {
             Kind::DiskFull => self.fill_disk().await,
             Kind::Damage => self.damage().await,
             Kind::Wipe => self.wipe().await,
+            Kind::Stray => self.stray(),
             Kind::SealOne => self.seal_one().await,
             Kind::SealAll => self.seal_all().await,
             Kind::Transfer => self.transfer().await,
@@ -313,6 +314,19 @@ impl Blow {
         self.scene.house.wiped(node);
         self.scene.promises.raft.forget(node);
         self.scene.house.keep_off(node, false);
+    }
+
+    /// A bit flips in a node's memory: its state is not what it says any more. A checkpoint must stop it, by name, before
+    /// anything else rests on it; or it dies before the flip is on its disk.
+    fn stray(&self) {
+        if !self.may_lose() {
+            return;
+        }
+        let Some(life) = self.scene.house.life(self.someone()) else { return };
+        self.acts();
+        self.scene.house.astray(life.id, life.node.ledger().status().applied_index);
+        #[cfg(feature = "mutants")]
+        life.node.ledger().stray();
     }
 
     async fn seal_one(&self) {

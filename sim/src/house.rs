@@ -73,6 +73,8 @@ struct Dwelling {
     off: bool,
     /// Whether a fault has just given it a reason to end by itself, or not to start: until it has started well again.
     excused: bool,
+    /// After which log entry a bit flipped in its memory: until it ends, or starts well again.
+    astray: Option<u64>,
     /// Whether its disk was damaged: any reason not to start is a good one.
     hurt: bool,
 }
@@ -109,6 +111,7 @@ impl House {
                 wiped: false,
                 off: false,
                 excused: false,
+                astray: None,
                 hurt: false,
             }
         };
@@ -137,9 +140,14 @@ impl House {
         self.dwellings.lock().values().filter(|d| d.wiped).filter_map(|d| d.life.clone()).collect()
     }
 
-    /// Nodes that are not lost for good.
+    /// Nodes that are not lost for good, nor about to be.
     pub fn sound(&self) -> Vec<NodeId> {
-        self.dwellings.lock().iter().filter(|(_, d)| d.lost.is_none() && !d.wiped).map(|(id, _)| *id).collect()
+        self.dwellings
+            .lock()
+            .iter()
+            .filter(|(_, d)| d.lost.is_none() && !d.wiped && d.astray.is_none())
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// A node's disk.
@@ -176,6 +184,20 @@ impl House {
         if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
             dwelling.lost = Some(why.to_owned());
         }
+    }
+
+    /// A bit has flipped in a node's memory.
+    pub fn astray(&self, id: NodeId, after: u64) {
+        self.trace.tell(id.0, "goes astray: a bit of its memory flips");
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.astray = Some(after);
+        }
+    }
+
+    /// Nodes that went astray and have not noticed, and after which log entry they did.
+    pub fn stray_lives(&self) -> BTreeMap<NodeId, u64> {
+        let dwellings = self.dwellings.lock();
+        dwellings.iter().filter(|(_, d)| d.life.is_some()).filter_map(|(id, d)| Some((*id, d.astray?))).collect()
     }
 
     /// The disk of a node that is off was damaged, and stays so. Whether the node starts on it all the same.
@@ -266,6 +288,8 @@ impl House {
         }
         self.trace.tell(life.id.0, &format!("started, life {}", life.number));
         dwelling.excused = false;
+        // What had flipped in its memory had not come to its disk.
+        dwelling.astray = None;
         dwelling.life = Some(life.clone());
         drop(dwellings);
         self.watch(life);
@@ -297,10 +321,14 @@ impl House {
         self.disk(id).crash();
         self.trace.tell(id.0, &format!("does not start: {why}"));
         let by_disk = why.to_string().contains("the disk failed");
-        let good = self.dwellings.lock().get_mut(&id).is_some_and(|dwelling| {
+        let (good, astray) = self.dwellings.lock().get_mut(&id).map_or((false, false), |dwelling| {
             dwelling.nascent = None;
-            dwelling.hurt || (dwelling.excused && by_disk)
+            let astray = dwelling.astray.is_some();
+            (dwelling.hurt || astray || (dwelling.excused && by_disk), astray)
         });
+        if astray {
+            self.lose(id, &why.to_string());
+        }
         self.board.expect(Promise::Sound, good, || format!("node {id} does not start, for no fault: {why}"));
     }
 
@@ -322,13 +350,16 @@ impl House {
 
     fn ended(&self, id: NodeId, why: &str) {
         self.trace.tell(id.0, &format!("ends by itself: {why}"));
-        let excused = {
+        let (excused, astray) = {
             let dwellings = self.dwellings.lock();
-            dwellings.get(&id).is_some_and(|d| d.excused)
+            dwellings.get(&id).map_or((false, false), |d| (d.excused, d.astray.is_some()))
         };
         let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
         if why.contains("differs from the cluster's") {
-            self.board.broke(Promise::States, format!("node {id} ended: {why}"));
+            self.board.expect(Promise::States, astray, || format!("node {id} ended: {why}"));
+            if astray {
+                return self.lose(id, why);
+            }
         }
         let good = excused && by_disk;
         self.board.expect(Promise::Sound, good, || format!("node {id} ended by itself: {why}"));

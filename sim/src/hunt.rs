@@ -14,6 +14,8 @@ const MEDIAN_MAX: u64 = 50;
 /// The promise that a planted bug breaks.
 pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
+        Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared => Promise::States,
+        Mutant::TruncationNotWritten => Promise::Raft,
         Mutant::SnapshotNotSynced => Promise::Survives,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
         Mutant::AckBeforeSync => Promise::Sound,
@@ -23,7 +25,7 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::OutcomesNotInSnapshot => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,
         Mutant::VersionReused | Mutant::VersionBeforeCommit => Promise::Versions,
-        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed => Promise::Revocation,
+        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld => Promise::Revocation,
         Mutant::RevisionNotAwaited | Mutant::TimeGoesBack => Promise::Time,
         Mutant::SealedStillAnswers | Mutant::OldEpochOpens => Promise::Sealed,
         Mutant::LowDegree | Mutant::DuplicateCounts | Mutant::ShareNotChecked => Promise::Threshold,

@@ -46,6 +46,8 @@ pub enum Kind {
     Damage,
     /// The disk of one node is wiped.
     Wipe,
+    /// A bit flips in the memory of one node.
+    Stray,
     /// Somebody seals one node.
     SealOne,
     /// Somebody seals the region.
@@ -56,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 21] = [
+    pub const ALL: [Kind; 22] = [
         Kind::IsolateLeader,
         Kind::Partition,
         Kind::OneWay,
@@ -75,6 +77,7 @@ impl Kind {
         Kind::DiskFull,
         Kind::Damage,
         Kind::Wipe,
+        Kind::Stray,
         Kind::SealOne,
         Kind::SealAll,
         Kind::Transfer,
@@ -82,7 +85,7 @@ impl Kind {
 
     /// Whether a node is lost to it for good: at most a minority may be.
     pub fn is_final(self) -> bool {
-        matches!(self, Kind::Damage | Kind::Wipe)
+        matches!(self, Kind::Damage | Kind::Wipe | Kind::Stray)
     }
 }
 

@@ -305,6 +305,7 @@ impl Stage {
     async fn reckon(&self) {
         let scene = &self.scene;
         self.same_everywhere().await;
+        self.nobody_astray().await;
         look(scene);
         search_disks(scene);
         let deeds = scene.deeds();
@@ -328,7 +329,8 @@ impl Stage {
 
     /// A checkpoint that every node compares, and then the same state on all of them.
     async fn same_everywhere(&self) {
-        let lives = self.scene.house.lives();
+        let house = &self.scene.house;
+        let lives: Vec<_> = house.sound().into_iter().filter_map(|id| house.life(id)).collect();
         let Some(life) = lives.first().cloned() else { return };
         let node = life.node.clone();
         let checkpoint = life.context.spawn(async move { node.ledger().checkpoint(Duration::from_secs(60)).await });
@@ -346,6 +348,19 @@ impl Stage {
                 format!("node {} does not come to entry {least} in calm", life.id)
             });
         }
+    }
+
+    /// A node that went astray has noticed, now that a checkpoint has come to everybody.
+    async fn nobody_astray(&self) {
+        let house = &self.scene.house;
+        let since = self.scene.trace.elapsed();
+        while !house.stray_lives().is_empty() && self.scene.trace.elapsed() - since < CALM_MAX {
+            tokio::time::sleep(CALM_LOOK).await;
+        }
+        let strays = house.stray_lives();
+        self.scene.board.expect(Promise::States, strays.is_empty(), || {
+            format!("nodes {:?} went astray, and go on though checkpoints have told them", strays.keys())
+        });
     }
 
     fn finals(&self, node: NodeId) -> BTreeMap<u64, KeyRecord> {

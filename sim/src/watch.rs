@@ -33,7 +33,12 @@ impl crate::network::Tap for Tap {
         match frame.kind {
             FrameKind::Raft => self.promises.raft.request(from.claims, to, &frame.body),
             FrameKind::Propose => self.heard.proposal(&frame.body),
-            FrameKind::Barrier | FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status => {}
+            FrameKind::Barrier
+            | FrameKind::Compare
+            | FrameKind::Found
+            | FrameKind::Ceremony
+            | FrameKind::Root
+            | FrameKind::Status => {}
         }
     }
 
@@ -59,6 +64,7 @@ pub async fn look_on(scene: Arc<Scene>) {
 
 /// One look at every node.
 pub fn look(scene: &Scene) {
+    let strays = scene.house.stray_lives();
     for life in scene.house.lives() {
         scene.promises.sealed.lives(life.id, life.number, scene.trace.moment());
         let ledger = life.node.ledger();
@@ -66,7 +72,9 @@ pub fn look(scene: &Scene) {
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
         scene.promises.raft.log(life.id, status.applied_index, &scene.house.disk(life.id));
         scene.promises.time.node_time(life.id, life.number, status.revision.sequence, status.revision.cluster_time);
-        if let Some(state) = &status.state {
+        if let Some(since) = strays.get(&life.id) {
+            scene.promises.states.astray(life.id, *since, status.agreed_index);
+        } else if let Some(state) = &status.state {
             scene.promises.states.observed(life.id, state);
         }
     }

@@ -56,6 +56,12 @@ mutants! {
     FollowerConfirms "follower-confirms";
     /// An installed snapshot is shown before it is durable.
     SnapshotNotSynced "snapshot-not-synced";
+    /// A snapshot is installed although the state is newer.
+    SnapshotOverNewer "snapshot-over-newer-state";
+    /// A truncation of the log is not written to the disk.
+    TruncationNotWritten "truncation-not-written";
+    /// A checkpoint that differs is passed over.
+    CheckpointNotCompared "checkpoint-not-compared";
     /// What a transaction relied on is not compared.
     ReliesNotCompared "relies-not-compared";
     /// Outcomes do not come with a snapshot.
@@ -72,6 +78,8 @@ mutants! {
     CacheFilledLate "cache-filled-late";
     /// Rights are kept although the records that they were read from have changed.
     RightsNotRefreshed "rights-not-refreshed";
+    /// An answer is handed over however old its reading has become.
+    AnswerGrownOld "answer-grown-old";
     /// A caller's least revision is not waited for.
     RevisionNotAwaited "revision-not-awaited";
     /// Sealing leaves the keys in memory and in use.

@@ -114,6 +114,15 @@ pub struct Checkpoint {
     pub local: Digest,
 }
 
+impl Canonical for Checkpoint {
+    fn write(&self, w: &mut Writer) {
+        w.u64(self.index).u64(self.sequence).raw(&self.shared.0).raw(&self.local.0);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Checkpoint { index: r.u64()?, sequence: r.u64()?, shared: Digest::read(r)?, local: Digest::read(r)? })
+    }
+}
+
 impl Canonical for Effect {
     fn write(&self, w: &mut Writer) {
         match self {
@@ -126,8 +135,9 @@ impl Canonical for Effect {
             Effect::Tick { before, now } => {
                 w.u8(3).u64(before.0).u64(now.0);
             }
-            Effect::Checkpoint(c) => {
-                w.u8(4).u64(c.index).u64(c.sequence).raw(&c.shared.0).raw(&c.local.0);
+            Effect::Checkpoint(checkpoint) => {
+                w.u8(4);
+                checkpoint.write(w);
             }
             Effect::Found => {
                 w.u8(5);
@@ -139,12 +149,7 @@ impl Canonical for Effect {
             1 => Ok(Effect::Records),
             2 => Ok(Effect::Cancel(TxnId::read(r)?)),
             3 => Ok(Effect::Tick { before: UnixMs(r.u64()?), now: UnixMs(r.u64()?) }),
-            4 => Ok(Effect::Checkpoint(Checkpoint {
-                index: r.u64()?,
-                sequence: r.u64()?,
-                shared: Digest::read(r)?,
-                local: Digest::read(r)?,
-            })),
+            4 => Ok(Effect::Checkpoint(Checkpoint::read(r)?)),
             5 => Ok(Effect::Found),
             _ => Err(Malformed::Unknown),
         }

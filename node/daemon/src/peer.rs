@@ -37,6 +37,6 @@ impl Peer for Door {
 
 fn frame_kind(number: u32) -> Option<FrameKind> {
     use FrameKind::*;
-    let all = [Raft, Propose, Barrier, Found, Ceremony, Root, Status];
+    let all = [Raft, Propose, Barrier, Found, Ceremony, Root, Status, Compare];
     all.into_iter().find(|kind| *kind as u32 == number)
 }

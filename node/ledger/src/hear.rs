@@ -3,11 +3,14 @@
 use crate::barrier::Barrier;
 use crate::peers::{Peers, Turned};
 use crate::raft::snapshot::{Inbox, Progress};
+use crate::raft::store::Store;
 use crate::raft::wire::{Unreadable, Wire};
 use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
+use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::NodeId;
+use claviger_core::planted;
 use claviger_core::txn::{BATCH_BYTES_MAX, SignedBatch};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_request};
@@ -16,6 +19,7 @@ use claviger_world::runtime;
 use openraft::entry::EntryPayload;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::storage::RaftStateMachine;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +31,7 @@ pub(crate) struct Ear {
     pub peers: Arc<Peers>,
     pub raft: Raft,
     pub barrier: Arc<Barrier>,
+    pub witness: Arc<Witness>,
     pub inbox: Inbox,
 }
 
@@ -37,6 +42,7 @@ impl Ear {
             FrameKind::Raft => self.raft(from, frame.body).await,
             FrameKind::Propose => self.propose(from, frame.body).await,
             FrameKind::Barrier => self.barrier(from, frame.body).await,
+            FrameKind::Compare => self.compare(from, frame.body).await,
             FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status => Err(Turned::Unreadable),
         };
         answer.map_err(|turned| turned.to_string())
@@ -78,10 +84,27 @@ impl Ear {
             Progress::Taken => self.own_vote(),
             Progress::Whole { vote, meta, image } => {
                 let snapshot = Snapshot { meta, snapshot: image };
+                let older = snapshot.meta.last_log_id.map(|last| last.index) < Some(self.witness.applied());
+                if older && planted!(SnapshotOverNewer) {
+                    return self.install_older(snapshot).await;
+                }
                 self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?.vote
             }
         };
         Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
+    }
+
+    /// For a planted bug: past Raft, which would compare.
+    async fn install_older(&self, snapshot: Snapshot) -> Result<pb::SnapshotReply, Turned> {
+        let installed = self.raft.with_state_machine(|store: &mut Store| {
+            let mut twin = store.twin();
+            Box::pin(async move { twin.install_snapshot(&snapshot.meta, snapshot.snapshot).await })
+        });
+        let installed = installed.await;
+        if let Ok(Err(failed)) = installed {
+            tracing::warn!(%failed, "an older snapshot was not installed");
+        }
+        Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) })
     }
 
     fn own_vote(&self) -> Vote {
@@ -112,6 +135,13 @@ impl Ear {
         };
         let leader = leader.map_or(0, |node| node.0);
         self.peers.seal(from, pb::ProposeReply { envelope: None, verdict: verdict.into(), leader })
+    }
+
+    async fn compare(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+        let (from, request) = self.peers.open::<pb::CompareRequest>(from, body)?;
+        let state = self.witness.state_at(request.index).await;
+        let state = state.map_or_else(Bytes::new, |state| Bytes::from(state.to_bytes()));
+        self.peers.seal(from, pb::CompareReply { envelope: None, state })
     }
 
     async fn barrier(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {

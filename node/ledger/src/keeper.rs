@@ -1,10 +1,11 @@
 //! Housekeeping of whoever can author: ticks of cluster time, and checkpoints of the state.
 
-use crate::ProposeFailed;
 use crate::propose::Proposer;
 use crate::raft::Raft;
 use crate::raft::store::Stage;
+use crate::witness::{Verdict, Witness};
 use crate::words::{Timings, World};
+use crate::{Fatal, ProposeFailed};
 use claviger_core::name::TxnId;
 use claviger_core::planted;
 use claviger_core::time::UnixMs;
@@ -29,6 +30,7 @@ pub(crate) struct Keeper {
     pub proposer: Arc<Proposer>,
     pub raft: Raft,
     pub stage: Arc<Stage>,
+    pub witness: Arc<Witness>,
     pub world: World,
     pub timings: Timings,
     /// Cluster time as it was last seen to move, and when that was on the node's stopwatch.
@@ -89,9 +91,21 @@ impl Keeper {
         applied >= agreed.max(*self.checked.lock()) + entries
     }
 
-    /// Proposes what this node's state is now.
+    /// Proposes what this node's state is now, if a majority of voters has the same.
     pub async fn checkpoint(&self, limit: Duration) -> Result<Outcome, ProposeFailed> {
+        if !self.proposer.can_author() {
+            return Err(ProposeFailed::NotAuthor);
+        }
         let Some(checkpoint) = self.stage.machine.lock().checkpoint() else { return Err(ProposeFailed::NoQuorum) };
+        match self.witness.verdict(&checkpoint).await {
+            Verdict::Agreed => {}
+            Verdict::Unclear => return Err(ProposeFailed::NoQuorum),
+            Verdict::Outvoted => {
+                let index = checkpoint.index;
+                self.stage.halt.halt(Fatal::Diverged { index, checkpoint: index });
+                return Err(ProposeFailed::Stopped);
+            }
+        }
         *self.checked.lock() = checkpoint.index;
         self.proposer.propose(self.txn(Effect::Checkpoint(checkpoint)), limit).await
     }

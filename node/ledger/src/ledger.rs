@@ -12,6 +12,7 @@ use crate::raft::log::Log;
 use crate::raft::network::Links;
 use crate::raft::snapshot::Inbox;
 use crate::raft::store::{Stage, Store};
+use crate::witness::Witness;
 use crate::words::{
     Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision,
     StartFailed, Status, Timings, Unavailable, Unknown, World,
@@ -262,7 +263,7 @@ impl Ledger {
         }
     }
 
-    /// Has every node compare its state with this one's.
+    /// Has every node compare its state with this one's, once a majority has said that it is the same.
     pub async fn checkpoint(&self, deadline: Duration) -> Result<Outcome, ProposeFailed> {
         self.0.keeper.checkpoint(deadline).await
     }
@@ -273,6 +274,12 @@ impl Ledger {
             return None;
         }
         self.0.keeper.tick(deadline).await
+    }
+
+    /// For the simulator: a bit of the state's hashes flips in memory.
+    #[cfg(feature = "mutants")]
+    pub fn stray(&self) {
+        self.0.stage.machine.lock().stray();
     }
 
     /// Hands leadership to the voter whose log is longest, if this node leads, and waits until it has gone.
@@ -357,18 +364,21 @@ impl Parts {
         let limit = Duration::from_millis(timings.election_max_ms);
         let barrier = Arc::new(Barrier::new(peers.clone(), raft.clone(), world.clock.clone(), limit));
         let proposer = Arc::new(Proposer::new(peers.clone(), raft.clone(), stage.clone()));
+        let witness = Witness { peers: peers.clone(), raft: raft.clone(), stage: stage.clone() };
+        let witness = Arc::new(witness);
         let seen = (stage.view.read().revision().cluster_time, world.clock.awake_and_asleep());
         let keeper = Arc::new(Keeper {
             proposer: proposer.clone(),
             raft: raft.clone(),
             stage: stage.clone(),
+            witness: witness.clone(),
             world,
             timings,
             seen: Mutex::new(seen),
             checked: Mutex::new(0),
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
-        let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, inbox: Inbox::default() };
+        let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, witness, inbox: Inbox::default() };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
         Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }
     }

@@ -17,6 +17,7 @@ mod propose;
 mod raft;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod words;
 
 pub use ledger::Ledger;

@@ -75,7 +75,7 @@ macro_rules! enveloped {
 
 enveloped!(
     RaftRequest: Raft, RaftReply: Raft, ProposeRequest: Propose, ProposeReply: Propose,
-    BarrierRequest: Barrier, BarrierReply: Barrier
+    BarrierRequest: Barrier, BarrierReply: Barrier, CompareRequest: Compare, CompareReply: Compare
 );
 
 /// The other nodes, as this one knows them.

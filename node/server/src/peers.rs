@@ -22,7 +22,9 @@ impl Listener for Ear {
     fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let service = self.0.clone();
         match frame.kind {
-            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier => service.ledger.hear(from, frame),
+            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare => {
+                service.ledger.hear(from, frame)
+            }
             FrameKind::Found => Box::pin(async move { service.hear_founding(from, frame.body).await }),
             FrameKind::Ceremony => Box::pin(async move {
                 service.known_peer(&from)?;

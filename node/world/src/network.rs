@@ -37,6 +37,8 @@ pub enum FrameKind {
     Root = 6,
     /// Status, asked of a peer for an operator.
     Status = 7,
+    /// The state as of an entry, asked before a checkpoint: belongs to the ledger.
+    Compare = 8,
 }
 
 /// One frame.

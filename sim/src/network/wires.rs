@@ -154,7 +154,7 @@ impl Wires {
             return None;
         }
         state.doubled += 1;
-        Some(Duration::from_micros(state.chances.doubled.roll(DOUBLED_LATER_US)))
+        Some(Duration::from_micros(state.chances.doubled.spread(DOUBLED_LATER_US.start, DOUBLED_LATER_US.end)))
     }
 
     /// Sees a frame off. One that carries a piece of a snapshot may bring its own way down.
@@ -212,4 +212,4 @@ fn is_snapshot(frame: &Frame) -> bool {
 }
 
 /// How much later a doubled request is heard again, in microseconds.
-const DOUBLED_LATER_US: Range<u64> = 100..50_000;
+const DOUBLED_LATER_US: Range<u64> = 100..3_000_000;

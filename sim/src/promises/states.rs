@@ -48,9 +48,11 @@ impl States {
         }
     }
 
-    /// A node found out by itself that it differs from a checkpoint.
-    pub fn diverged(&self, node: NodeId, text: &str) {
-        self.board.expect(Promise::States, false, || format!("node {node}: {text}"));
+    /// Hears of a node whose memory was hurt after the entry `since`: no checkpoint of a later one can agree with it.
+    pub fn astray(&self, node: NodeId, since: u64, agreed: Option<u64>) {
+        self.board.expect(Promise::States, agreed.is_none_or(|agreed| agreed <= since), || {
+            format!("node {node} went astray after entry {since}, and agrees with a checkpoint of entry {agreed:?}")
+        });
     }
 }
 
@@ -86,9 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_says_it_diverged_is_believed() {
+    fn a_node_that_went_astray_agrees_with_nobody() {
         on_a_board(|board| {
-            States::new(board.clone()).diverged(NodeId(2), "differs as of entry 7");
+            let states = States::new(board.clone());
+            [None, Some(3), Some(7)].into_iter().for_each(|agreed| states.astray(NodeId(2), 7, agreed));
+            assert_eq!(board.broken(), []);
+            states.astray(NodeId(2), 7, Some(8));
             assert_eq!(board.broken()[0].promise, Promise::States);
         });
     }

@@ -169,6 +169,12 @@ impl Store {
         Ok(Store { disk, log, stage: Arc::new(stage), position })
     }
 
+    /// For a planted bug: another hand on the same machine.
+    pub fn twin(&self) -> Store {
+        let (disk, log, stage) = (self.disk.clone(), self.log.clone(), self.stage.clone());
+        Store { disk, log, stage, position: self.position.clone() }
+    }
+
     /// What this machine shows.
     pub fn stage(&self) -> Arc<Stage> {
         self.stage.clone()

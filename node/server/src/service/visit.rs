@@ -5,8 +5,8 @@ use super::{AgeLimit, Reading, Service};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page};
-use claviger_core::planted;
 use claviger_core::policy::{Caller, Operation, Unauthenticated};
+use claviger_core::{planted, rarely};
 use claviger_world::runtime;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long after the answer a planted bug writes the page.
 const PAGE_LATE: Duration = Duration::from_millis(100);
+/// How long an answer is held up where the simulator wants that: longer than any reading stays young.
+const HELD_UP: Duration = Duration::from_secs(5);
 
 /// An attempt that has no answer yet. Dropped without one (its caller left, or its deadline passed), it is paged as such.
 pub struct Visit {
@@ -130,6 +132,9 @@ impl Visit {
             Ok(()) if self.service.config.strict_audit => self.service.book.sync().await,
             other => other,
         };
+        if !self.seals() && rarely!("an answer is held up") {
+            runtime::sleep(HELD_UP).await;
+        }
         Audited(match written {
             Err(_) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
             // Looked at last: a sync may have taken its time (DESIGN §4 (b)).
