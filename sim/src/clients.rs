@@ -29,6 +29,8 @@ pub struct Client {
     scene: Arc<Scene>,
     number: u64,
     dice: Dice,
+    /// Of their own: they move nothing else.
+    plaintexts: Dice,
     /// The highest revision that any answer carried.
     revision: u64,
     /// Keys that this client has stopped, and means to start again.
@@ -42,7 +44,8 @@ impl Client {
     /// The client of that number. `purpose` tells one life of it from the next.
     pub fn new(scene: &Arc<Scene>, number: u64, purpose: &str) -> Client {
         let dice = scene.dice(&format!("client {number}, {purpose}"));
-        Client { scene: scene.clone(), number, dice, revision: 0, stopped: Vec::new() }
+        let plaintexts = scene.dice(&format!("plaintexts of client {number}, {purpose}"));
+        Client { scene: scene.clone(), number, dice, plaintexts, revision: 0, stopped: Vec::new() }
     }
 
     /// Works until the run is over.
@@ -207,7 +210,7 @@ impl Client {
     async fn encrypt(&mut self, key: u64) {
         let (began, stale_ms) = (self.scene.trace.moment(), self.stale_ms());
         let read = self.read_ask(stale_ms);
-        let plaintext: Vec<u8> = (0..self.dice.spread(1, 300)).map(|n| (n * 7 + self.revision) as u8).collect();
+        let plaintext = self.plaintext();
         let pair = self.dice.once_in(2).then(|| format!("context {}", self.dice.roll(0..1_000)));
         let name = self.scene.keys[key as usize].clone();
         let job = Encryption { scene: self.scene.clone(), key, name, plaintext, pair, read };
@@ -219,6 +222,7 @@ impl Client {
             Some(Ok(kept)) => {
                 let header = *Ciphertext::parse(&kept.ciphertext).expect("looked at when it was made").header();
                 let (version, revision) = (kept.version, kept.revision);
+                self.scene.promises.clear.look("a ciphertext", &kept.ciphertext);
                 self.scene.promises.ciphertexts.keep(kept);
                 (Seen::Encrypted { id: header.key, version, material: header.material }, revision)
             }
@@ -226,6 +230,15 @@ impl Client {
             None => (Seen::NotDone, 0),
         };
         self.finish(key, Ask::Encrypt { stale_ms }, began, seen, (revision, read), attempts);
+    }
+
+    /// Bytes that occur nowhere else, to be found wherever they stand in the clear.
+    fn plaintext(&self) -> Vec<u8> {
+        let width = self.dice.spread(1, 300) as usize;
+        let blocks = std::iter::repeat_with(|| self.plaintexts.bytes::<32>()).flatten();
+        let plaintext: Vec<u8> = blocks.take(width).collect();
+        self.scene.promises.clear.watch_briefly(&format!("a plaintext of client {}", self.number), &plaintext);
+        plaintext
     }
 
     async fn decrypt(&mut self, key: u64) {

@@ -6,6 +6,7 @@ use crate::history::Moment;
 use crate::house::{House, Life};
 use crate::papers::Guest;
 use crate::promises::Promise;
+use crate::promises::audit::Answered;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::NodeId;
 use claviger_core::page::OutcomeWord;
@@ -117,14 +118,11 @@ fn paged<T>(
     answer: &Result<T, Failure>,
 ) {
     let seals = matches!(operation, Operation::SealNode | Operation::SealAll);
-    if seals || matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
+    let unwritten = seals && life.node.book_failed();
+    if unwritten || matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
         return;
     }
-    let pages = life.node.pages_from(next);
-    let is_this = |page: &claviger_core::page::Page| {
-        page.operation == Some(operation) && page.caller.as_ref() == Some(&guest.identity) && page.outcome == outcome
-    };
-    house.board.expect(Promise::Audit, pages.iter().any(is_this), || {
-        format!("node {} answered {operation:?} of {} ({outcome}) without a page", life.id, guest.identity)
-    });
+    let (caller, strict, at) = (&guest.identity, house.plan.strict_audit, house.trace.elapsed());
+    let answered = Answered { node: life.id, life: life.number, caller, operation, outcome, strict, at };
+    house.audit.answered(&answered, &life.node.pages_from(next));
 }

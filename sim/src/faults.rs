@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// Longest that a slow disk or a starved process is felt once it is over: what was under way then takes its time.
+pub const FELT_MAX: Duration = Duration::from_secs(15);
 /// Longest that whoever seals waits.
 const SEAL_WAIT: Duration = Duration::from_secs(90);
 
@@ -203,6 +205,10 @@ impl Blow {
             self.scene.house.crash(*node).await;
         }
         self.lasts().await;
+        // A leader keeps the entries that somebody lacks; one that takes over has let them go, and sends a snapshot.
+        if nodes.len() == 1 && self.dice.once_in(2) {
+            self.hands_over().await;
+        }
         nodes.iter().for_each(|node| self.scene.house.keep_off(*node, false));
     }
 
@@ -213,18 +219,22 @@ impl Blow {
         };
         self.acts();
         self.scene.trace.tell(life.id.0, "is stopped");
+        self.scene.promises.audit.hinder(life.id);
         life.context.stop();
         self.lasts().await;
         life.context.go_on();
+        self.relieve(life.id);
         self.scene.trace.tell(life.id.0, "goes on");
     }
 
     async fn starve(&self) {
         let Some(life) = self.scene.house.life(self.someone()) else { return };
         self.acts();
+        self.scene.promises.audit.hinder(life.id);
         life.context.starve(self.dice.spread(20, 2_000), self.dice.spread(2_000, 6_000_000));
         self.lasts().await;
         life.context.starve(0, 0);
+        self.relieve(life.id);
     }
 
     fn jump(&self) {
@@ -238,11 +248,18 @@ impl Blow {
 
     async fn slow_disk(&self) {
         self.acts();
-        let disk = self.scene.house.disk(self.someone());
-        let most = self.dice.spread(20_000, 6_000_000);
+        let node = self.someone();
+        let (disk, most) = (self.scene.house.disk(node), self.dice.spread(20_000, 6_000_000));
+        self.scene.promises.audit.hinder(node);
         disk.weather(DiskWeather { latency_us: most / 4..most, stall_once_in: 10, stall_us_max: most });
         self.lasts().await;
         disk.weather(usual_disk(&self.scene));
+        self.relieve(node);
+    }
+
+    /// What hindered a node is over.
+    fn relieve(&self, node: NodeId) {
+        self.scene.promises.audit.relieve(node, self.scene.trace.elapsed() + FELT_MAX);
     }
 
     fn fail_write(&self) {
@@ -287,6 +304,7 @@ impl Blow {
         self.scene.promises.raft.forget(node);
         self.scene.house.keep_off(node, false);
         let Some(what) = what else { return };
+        self.scene.promises.audit.excuse(node);
         self.acts();
         self.scene.trace.tell(node.0, &format!("its disk is damaged: {what}"));
         let starts = self.scene.house.starts_hurt(node, &what).await;
@@ -313,6 +331,7 @@ impl Blow {
         self.scene.house.disk(node).wipe();
         self.scene.house.wiped(node);
         self.scene.promises.raft.forget(node);
+        self.scene.promises.audit.excuse(node);
         self.scene.house.keep_off(node, false);
     }
 
@@ -348,13 +367,18 @@ impl Blow {
     }
 
     async fn transfer(&self) {
+        if self.hands_over().await {
+            self.acts();
+        }
+    }
+
+    /// Whether the leader has handed its lead over.
+    async fn hands_over(&self) -> bool {
         let errand = self.errand(Operation::TransferLeader);
         let done = errand.run(self.leader(), |life, visit| {
             Box::pin(async move { life.node.service().transfer_leader(visit, ()).await })
         });
-        if let Some(Ok(())) = done.await.answer {
-            self.acts();
-        }
+        matches!(done.await.answer, Some(Ok(())))
     }
 
     fn errand(&self, operation: Operation) -> Errand<'_> {

@@ -8,6 +8,7 @@ use crate::entropy::SeededEntropy;
 use crate::network::{Endpoint, Hub};
 use crate::papers::node_papers;
 use crate::plan::Plan;
+use crate::promises::audit::Audit;
 use crate::promises::{Board, Promise};
 use crate::trace::Trace;
 use bytes::Bytes;
@@ -87,6 +88,8 @@ pub struct House {
     pub trace: Arc<Trace>,
     /// Where promises are told of.
     pub board: Arc<Board>,
+    /// Pages and books.
+    pub audit: Arc<Audit>,
     /// The wires.
     pub hub: Arc<Hub>,
     founder: Identity,
@@ -96,7 +99,14 @@ pub struct House {
 
 impl House {
     /// All nodes, switched off.
-    pub fn new(plan: &Plan, trace: Arc<Trace>, board: Arc<Board>, hub: Arc<Hub>, founder: Identity) -> Arc<House> {
+    pub fn new(
+        plan: &Plan,
+        trace: Arc<Trace>,
+        audit: Arc<Audit>,
+        board: Arc<Board>,
+        hub: Arc<Hub>,
+        founder: Identity,
+    ) -> Arc<House> {
         let dwelling = |n| {
             let (key, der) = node_papers(plan.seed, NodeId(n));
             let disk = SimDisk::seeded(trace.clone(), number_of(plan.seed, &format!("disk {n}")));
@@ -117,7 +127,16 @@ impl House {
         };
         let dwellings = (1..=plan.nodes).map(|n| (NodeId(n), dwelling(n))).collect();
         let dice = Dice::of(plan.seed, "house");
-        Arc::new(House { plan: plan.clone(), trace, board, hub, founder, dwellings: Mutex::new(dwellings), dice })
+        Arc::new(House {
+            plan: plan.clone(),
+            trace,
+            board,
+            audit,
+            hub,
+            founder,
+            dwellings: Mutex::new(dwellings),
+            dice,
+        })
     }
 
     /// All nodes' numbers.
@@ -158,6 +177,11 @@ impl House {
     /// The key that a node signs with.
     pub fn public(&self, id: NodeId) -> claviger_core::name::VerifyingKey {
         self.dwellings.lock()[&id].key.public()
+    }
+
+    /// The secret half of that key: for whoever looks that it is seen nowhere.
+    pub fn identity_seed(&self, id: NodeId) -> [u8; 32] {
+        *self.dwellings.lock()[&id].key.seed().expose()
     }
 
     /// A node's certificate: what a thief would have.

@@ -15,7 +15,6 @@ const MEDIAN_MAX: u64 = 50;
 pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
         Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared => Promise::States,
-        Mutant::TruncationNotWritten => Promise::Raft,
         Mutant::SnapshotNotSynced => Promise::Survives,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
         Mutant::AckBeforeSync => Promise::Sound,

@@ -16,6 +16,7 @@ use claviger_core::roster::Founding;
 use claviger_core::share::Share;
 use claviger_core::time::UnixMs;
 use claviger_core::transit::seal_share;
+use claviger_ledger::LedgerView;
 use claviger_server::FoundAsk;
 use claviger_server::service::{Begun, OfferAsk, Offered};
 use std::sync::Arc;
@@ -83,9 +84,17 @@ fn open_eye(scene: &Scene, shares: Vec<Vec<u8>>) -> bool {
         let numbers: Vec<u8> = (1..=k as u8).filter(|n| usize::from(*n) != out + 1).collect();
         scene.promises.threshold.below(&numbers, opens);
     }
-    let eye = Eye::new(&root, &view);
-    let opened = eye.is_some_and(|eye| scene.eye.set(eye).is_ok());
-    opened && scene.shares.set(shares).is_ok()
+    let Some(eye) = Eye::new(&root, &view) else { return false };
+    watch_keyring(scene, &eye, &view);
+    scene.eye.set(eye).is_ok() && scene.shares.set(shares).is_ok()
+}
+
+/// The keys of keyring and buckets were drawn at the founding, and have been about since.
+fn watch_keyring(scene: &Scene, eye: &Eye, view: &LedgerView) {
+    let buckets = eye.bucket_secrets(view);
+    scene.board.expect(Promise::Sound, !buckets.is_empty(), || "the oracle does not open the bucket keys".into());
+    let secrets = eye.keyring_secrets().iter().chain(&buckets);
+    scene.promises.clear.watch_late(secrets.map(|(what, key)| (what.clone(), key.expose())));
 }
 
 /// Looks for sealed nodes as long as the run lasts, and opens them.

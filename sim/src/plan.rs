@@ -234,13 +234,15 @@ impl Plan {
 fn timings(dice: &Dice) -> Timings {
     let heartbeat_ms = dice.spread(80, 400);
     let election_min_ms = heartbeat_ms * dice.roll(3..6);
+    // Half of all clusters let go of their log so soon that whoever was away needs a snapshot.
+    let (snapshots, kept) = if dice.once_in(2) { (40, 8) } else { (1_000, 200) };
     Timings {
         heartbeat_ms,
         election_min_ms,
         election_max_ms: election_min_ms * 2,
-        snapshot_entries: dice.spread(20, 2_000),
-        log_entries_kept: dice.spread(1, 500),
-        checkpoint_entries: dice.spread(20, 500),
+        snapshot_entries: dice.spread(8, snapshots),
+        log_entries_kept: dice.spread(1, kept),
+        checkpoint_entries: dice.spread(10, 300),
         tick_ms: dice.spread(2_000, 60_000),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clients::{Client, change_rights};
 use crate::dice::number_of;
-use crate::faults::{strike, usual_disk, usual_weather};
+use crate::faults::{FELT_MAX, strike, usual_disk, usual_weather};
 use crate::history::{Ask, Seen};
 use crate::house::House;
 use crate::network::{Hub, Weather};
@@ -133,6 +133,12 @@ fn begin(wish: &Wish) {
     assert!(wish.mutant.is_none(), "this build has no planted bugs");
 }
 
+/// What is rare is left to itself again.
+fn rest() {
+    #[cfg(feature = "mutants")]
+    claviger_core::mutants::rest();
+}
+
 #[cfg(feature = "mutants")]
 fn told() -> (u64, BTreeMap<&'static str, (bool, u64, u64)>) {
     let (executed, rare) = claviger_core::mutants::told();
@@ -175,7 +181,7 @@ impl Stage {
         let root = Guest::new(plan.seed, "operator", "root");
         let (promises, heard) = (Arc::new(Promises::new(plan, &board)), Arc::new(Heard::default()));
         hub.tap(Tap::new(promises.clone(), heard.clone()));
-        let house = House::new(plan, trace.clone(), board, hub, root.identity.clone());
+        let house = House::new(plan, trace.clone(), promises.audit.clone(), board, hub, root.identity.clone());
         let scene = Scene::new(house.clone(), promises, root);
         for id in house.all() {
             house.start(id).await;
@@ -232,6 +238,7 @@ impl Stage {
             life.context.go_on();
             life.context.starve(0, 0);
         }
+        self.scene.promises.audit.relieve_all(self.scene.trace.elapsed() + FELT_MAX);
     }
 
     /// Waits until every node that is not lost is on and open.
@@ -266,6 +273,7 @@ impl Stage {
 
     /// With nothing in the way, everything works, on every node.
     async fn calm(&self) {
+        rest();
         let scene = &self.scene;
         scene.over.store(false, Ordering::Relaxed);
         let mut client = Client::new(scene, 0, "in the end");

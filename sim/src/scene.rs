@@ -6,6 +6,8 @@ use crate::history::{Ask, Deed};
 use crate::house::House;
 use crate::papers::{CustodianPapers, Guest, custodian};
 use crate::plan::{Kind, Plan};
+use crate::promises::Board;
+use crate::promises::audit::Audit;
 use crate::promises::ciphertexts::Ciphertexts;
 use crate::promises::clear::Clear;
 use crate::promises::forged::Forged;
@@ -21,7 +23,7 @@ use crate::promises::survives::Survives;
 use crate::promises::threshold::Threshold;
 use crate::promises::time::Time;
 use crate::promises::versions::Versions;
-use crate::promises::{Board, audit};
+
 use crate::trace::Trace;
 use claviger_core::name::KeyName;
 use parking_lot::Mutex;
@@ -32,7 +34,7 @@ use std::sync::{Arc, OnceLock};
 /// Every promise that keeps something in mind.
 pub struct Promises {
     /// Pages and books.
-    pub audit: audit::Audit,
+    pub audit: Arc<Audit>,
     /// What was encrypted.
     pub ciphertexts: Ciphertexts,
     /// Secrets that must not be seen.
@@ -69,7 +71,7 @@ impl Promises {
     /// Nothing seen yet.
     pub fn new(plan: &Plan, board: &Arc<Board>) -> Promises {
         Promises {
-            audit: audit::Audit::new(board.clone()),
+            audit: Arc::new(Audit::new(board.clone())),
             ciphertexts: Ciphertexts::new(board.clone()),
             clear: Clear::new(board.clone()),
             forged: Forged::new(board.clone()),
@@ -148,6 +150,9 @@ impl Scene {
         for name in &keys {
             let name: &KeyName = name;
             promises.clear.watch(&format!("the name {name}"), name.key.as_str().as_bytes());
+        }
+        for id in house.all() {
+            promises.clear.watch(&format!("the identity key of node {id}"), &house.identity_seed(id));
         }
         Arc::new(Scene {
             custodians: (1..=plan.custodians).map(|n| custodian(plan.seed, n)).collect(),

@@ -1,10 +1,16 @@
 //! Looks on: at every frame that arrives, and again and again at every node and its disk.
 
+use crate::house::Life;
 use crate::promises::Promise;
+use crate::promises::audit::Looked;
 use crate::scene::{Promises, Scene};
 use crate::stranger::Heard;
 use bytes::Bytes;
+use claviger_core::codec::Canonical;
 use claviger_core::name::NodeId;
+use claviger_core::page::SignedHead;
+use claviger_core::record::{RecordKey, Table, View};
+use claviger_ledger::LedgerView;
 use claviger_world::network::{Frame, FrameKind, PeerCertificate};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +35,7 @@ impl Tap {
 
 impl crate::network::Tap for Tap {
     fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame) {
-        self.promises.clear.look("a frame between nodes", &frame.body);
+        self.promises.clear.pass("a frame between nodes", &frame.body);
         match frame.kind {
             FrameKind::Raft => self.promises.raft.request(from.claims, to, &frame.body),
             FrameKind::Propose => self.heard.proposal(&frame.body),
@@ -44,7 +50,7 @@ impl crate::network::Tap for Tap {
 
     fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>) {
         let Ok(body) = answer else { return };
-        self.promises.clear.look("an answer between nodes", body);
+        self.promises.clear.pass("an answer between nodes", body);
         if question.kind == FrameKind::Raft {
             self.promises.raft.answer(from, to, &question.body, body);
         }
@@ -77,11 +83,40 @@ pub fn look(scene: &Scene) {
         } else if let Some(state) = &status.state {
             scene.promises.states.observed(life.id, state);
         }
+        heads(scene, &ledger.view());
+        materials(scene, &ledger.view());
+        book(scene, &life);
     }
     for life in scene.house.wiped_lives() {
         let inside = life.node.is_open() || life.node.ledger().view().head().is_some();
         scene.board.expect(Promise::Roster, !inside, || format!("node {} belongs again, on a wiped disk", life.id));
     }
+}
+
+/// Looks at the newest head of every book that a ledger has.
+fn heads(scene: &Scene, view: &LedgerView) {
+    for id in scene.house.all() {
+        let record = view.record(&RecordKey::numbered(Table::AuditHead, id.0));
+        if let Some(head) = record.and_then(|record| SignedHead::from_bytes(&record.value).ok()) {
+            scene.promises.audit.head(&head, &scene.house.public(id));
+        }
+    }
+}
+
+/// Has all key material watched for that a node's records hold.
+fn materials(scene: &Scene, view: &LedgerView) {
+    let Some(eye) = scene.eye.get() else { return };
+    for (what, material) in scene.keys.iter().flat_map(|name| eye.new_materials(view, name)) {
+        scene.board.expect(Promise::Sound, material.is_some(), || format!("the oracle does not open {what}"));
+        scene.promises.clear.watch_late(material.iter().map(|material| (what.clone(), material.expose())));
+    }
+}
+
+/// Looks at a node's book.
+fn book(scene: &Scene, life: &Life) {
+    let (disk, key) = (scene.house.disk(life.id), scene.house.public(life.id));
+    let (failed, at) = (life.node.book_failed(), scene.trace.elapsed());
+    scene.promises.audit.look(&Looked { node: life.id, life: life.number, key: &key, disk: &disk, failed, at });
 }
 
 /// Searches every disk for what must not lie there in the clear.

@@ -58,8 +58,6 @@ mutants! {
     SnapshotNotSynced "snapshot-not-synced";
     /// A snapshot is installed although the state is newer.
     SnapshotOverNewer "snapshot-over-newer-state";
-    /// A truncation of the log is not written to the disk.
-    TruncationNotWritten "truncation-not-written";
     /// A checkpoint that differs is passed over.
     CheckpointNotCompared "checkpoint-not-compared";
     /// What a transaction relied on is not compared.
@@ -150,6 +148,11 @@ mod chosen {
         CHOSEN.with_borrow(|chosen| (chosen.executed, chosen.rare.clone()))
     }
 
+    /// From here on no rare branch is taken.
+    pub fn rest() {
+        CHOSEN.with_borrow_mut(|chosen| chosen.dice = None);
+    }
+
     /// Whether this bug is planted; counts that it was come by.
     pub fn planted(bug: Mutant) -> bool {
         CHOSEN.with_borrow_mut(|chosen| {
@@ -183,7 +186,7 @@ mod chosen {
 }
 
 #[cfg(feature = "mutants")]
-pub use chosen::{Branch, Rare, begin, planted, rarely, told};
+pub use chosen::{Branch, Rare, begin, planted, rarely, rest, told};
 
 /// No bug is planted in this build.
 #[cfg(not(feature = "mutants"))]

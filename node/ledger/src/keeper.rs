@@ -7,9 +7,9 @@ use crate::witness::{Verdict, Witness};
 use crate::words::{Timings, World};
 use crate::{Fatal, ProposeFailed};
 use claviger_core::name::TxnId;
-use claviger_core::planted;
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Effect, Outcome, Txn};
+use claviger_core::{planted, rarely};
 use claviger_world::entropy::fresh;
 use claviger_world::runtime;
 use parking_lot::Mutex;
@@ -22,6 +22,9 @@ const LOOK_MS: u64 = 1_000;
 const PATIENCE_MS: u64 = 5_000;
 /// How far a tick may go beyond the time that has passed since the last one, in milliseconds.
 const LEAP_MS_MAX: u64 = 600_000;
+/// Ticks of a swarm.
+const SWARM: u32 = 24;
+const SWARM_GAP: Duration = Duration::from_millis(15);
 /// How far a planted bug turns cluster time back, in milliseconds: odd, so that the tick after it goes on.
 const BACK_MS: u64 = 45_001;
 
@@ -53,10 +56,24 @@ impl Keeper {
             if self.tick_due(self.timings.tick_ms + lag * self.timings.tick_ms / 4) {
                 // A refusal means that another node was quicker; a failure is tried again at the next look.
                 let _ = self.tick(patience).await;
+                if rarely!("ticks come in swarms") {
+                    self.swarm(patience);
+                }
             }
             if self.checkpoint_due(self.timings.checkpoint_entries * (1 + lag)) {
                 let _ = self.checkpoint(patience).await;
             }
+        }
+    }
+
+    /// Proposes one tick many times, one after another without waiting. Of a leader that is cut off, all of them are truncated later.
+    fn swarm(self: &Arc<Self>, patience: Duration) {
+        for n in 0..SWARM {
+            let keeper = self.clone();
+            runtime::spawn(async move {
+                runtime::sleep(SWARM_GAP * n).await;
+                keeper.tick(patience).await
+            });
         }
     }
 

@@ -1,6 +1,7 @@
 //! What happens to a disk from outside: power cuts, failures, a full disk, damage while the node is off; and how the
 //! oracle reads it, past every fault.
 
+use super::files::FileBytes;
 use super::platter::{Key, Platter, is_raw};
 use super::{Honesty, NEWEST, SimDisk};
 use crate::dice::Dice;
@@ -20,6 +21,17 @@ pub enum Damage {
     MisdirectedWrite,
     /// One bit of an audit file, not in its newest part where the file is long enough.
     AuditFlip,
+}
+
+/// What of a file is synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synced {
+    /// Its name.
+    pub name: String,
+    /// The bytes that were asked for.
+    pub bytes: Vec<u8>,
+    /// Whether nothing comes after them.
+    pub whole: bool,
 }
 
 impl SimDisk {
@@ -87,6 +99,19 @@ impl SimDisk {
     /// All files with their bytes, unsynced ones too, in order of name.
     pub fn file_bytes(&self) -> Vec<(String, Vec<u8>)> {
         self.platter.lock().files.iter().map(|(name, file)| (name.clone(), file.bytes.clone())).collect()
+    }
+
+    /// What a crash surely leaves of the files from `file` on, in order of name, of those whose names begin with `prefix`;
+    /// of `file` itself what comes after `offset` bytes. Empty names come before all others.
+    pub fn synced_from(&self, prefix: &str, file: &str, offset: usize) -> Vec<Synced> {
+        let platter = self.platter.lock();
+        let files = platter.files.range(file.to_owned()..).filter(|(name, _)| name.starts_with(prefix));
+        let part = |(name, held): (&String, &FileBytes)| {
+            let from = if name == file { offset.min(held.synced) } else { 0 };
+            let whole = held.synced == held.bytes.len();
+            Synced { name: name.clone(), bytes: held.bytes[from..held.synced].to_vec(), whole }
+        };
+        files.map(part).collect()
     }
 
     /// The newest value at a key, as it lies there.

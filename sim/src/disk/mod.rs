@@ -7,7 +7,7 @@ mod faults;
 mod files;
 mod platter;
 
-pub use faults::Damage;
+pub use faults::{Damage, Synced};
 
 use crate::dice::Dice;
 use crate::trace::Trace;

@@ -178,7 +178,7 @@ impl Flight {
             return None;
         }
         if self.may_come_twice()
-            && let Some(later) = self.hub.wires.doubled()
+            && let Some(later) = self.hub.wires.doubled(&self.frame)
         {
             tokio::spawn(self.clone().again(later));
         }

@@ -147,9 +147,12 @@ impl Wires {
     }
 
     /// Whether a request that has arrived is heard again, and how much later.
-    pub(super) fn doubled(&self) -> Option<Duration> {
+    pub(super) fn doubled(&self, frame: &Frame) -> Option<Duration> {
         let mut state = self.0.lock();
-        let once_in = state.weather.duplicated_once_in;
+        let usual = state.weather.duplicated_once_in;
+        // There are few of these, and an old one that comes again is worth seeing.
+        let snapshot = usual > 0 && frame.body.len() > SMALL_BYTES && is_snapshot(frame);
+        let once_in = if snapshot { SNAPSHOTS_DOUBLED_ONCE_IN } else { usual };
         if !state.chances.doubled.once_in(once_in) {
             return None;
         }
@@ -211,5 +214,9 @@ fn is_snapshot(frame: &Frame) -> bool {
     frame.kind == FrameKind::Raft && carries(frame).unwrap_or(false)
 }
 
+/// Frames that are no longer carry no piece of a snapshot.
+const SMALL_BYTES: usize = 512;
+/// How often such a piece comes twice where anything does.
+const SNAPSHOTS_DOUBLED_ONCE_IN: u64 = 3;
 /// How much later a doubled request is heard again, in microseconds.
 const DOUBLED_LATER_US: Range<u64> = 100..3_000_000;

@@ -48,13 +48,13 @@ pub enum Promise {
     Once,
     /// Equal state at equal sequence.
     States,
-    /// One leader a term, logs match, committed entries never change, vote and term never go back.
+    /// One leader a term, logs match and are in order, committed entries never change, vote and term never go back.
     Raft,
     /// Nothing forged is applied.
     Forged,
     /// No record, file or frame holds a secret in the clear.
     Clear,
-    /// Every answer has its page, and every book verifies.
+    /// Every answer has a page of its own, durable pages stay, and every book verifies.
     Audit,
     /// Only the roster is listened to.
     Roster,

@@ -1,5 +1,6 @@
 //! What Raft promises, seen from outside: whoever leads in a term leads as himself, logs match, what is committed never
-//! changes, and neither vote nor term nor what was applied ever goes back, across crashes too.
+//! changes, and neither vote nor term nor what was applied ever goes back, across crashes too: not in what is said, and not
+//! on the disks.
 //!
 //! A leader is a pair of term and node here, in that order, as openraft's advanced leader ids have it: a term may see one
 //! node lead after another, the greater number after the smaller. So what is looked for is not a second leader of a term,
@@ -20,6 +21,8 @@ use std::sync::Arc;
 
 /// Term and node of a leader, or of a candidate.
 type Leader = (u64, u64);
+/// Whose vote it is, and whether a majority gave theirs too.
+type Ballot = (Leader, bool);
 
 /// Everything that nodes said to each other, and what lies on their disks.
 pub struct Raft {
@@ -34,6 +37,8 @@ struct Heard {
     /// What each index held when it was committed, and who had it first.
     committed: BTreeMap<u64, (Digest, NodeId)>,
     voters: BTreeMap<NodeId, Voter>,
+    /// The highest vote that was ever read from each disk.
+    ballots: BTreeMap<NodeId, Ballot>,
     logs: BTreeMap<NodeId, Progress>,
 }
 
@@ -65,7 +70,7 @@ struct Progress {
     life: u64,
     term: u64,
     applied: u64,
-    /// Up to which index its log was read.
+    /// Up to which applied index its log was read.
     read: u64,
 }
 
@@ -140,35 +145,43 @@ impl Raft {
         });
     }
 
-    /// Looks at what lies on a node's disk: the entries up to `applied` that it has not looked at in this life, and the
-    /// vote.
+    /// Looks at what lies on a node's disk: the entries up to `applied` that it has not looked at in this life, the order
+    /// of those and of all that follow, and the vote.
     pub fn log(&self, node: NodeId, applied: u64, disk: &SimDisk) {
-        let from = self.heard.lock().logs.entry(node).or_default().read + 1;
-        let stored = applied_entries(disk, from, applied);
-        let mut wrong = Vec::new();
+        let read = self.heard.lock().logs.entry(node).or_default().read;
+        let stored = applied_entries(disk, read + 1, applied);
+        // What was applied never changes: its last entry is what the next one is compared with.
+        let mut wrong: Vec<String> = disorder(disk, read).into_iter().collect();
         {
             let mut heard = self.heard.lock();
             if let Some((last, _)) = stored.last() {
                 heard.logs.entry(node).or_default().read = *last;
             }
-            for (index, digest) in stored {
-                let (was, other) = *heard.committed.entry(index).or_insert((digest, node));
-                if was != digest {
-                    wrong.push(format!("its entry {index} is {digest}, and was {was} on node {other} when committed"));
-                } else if other != node {
-                    self.board.checked(Promise::Raft);
-                }
-            }
+            wrong.extend(stored.into_iter().filter_map(|entry| self.committed(&mut heard, node, entry)));
             trim(&mut heard.committed);
-            wrong.extend(heard.voters.get(&node).and_then(|voter| voter.lost(disk)));
+            wrong.extend(heard.vote(node, disk));
         }
-        wrong.iter().for_each(|what| self.board.expect(Promise::Raft, false, || format!("node {node}: {what}")));
+        self.board.checked(Promise::Raft);
+        wrong.iter().for_each(|what| self.board.broke(Promise::Raft, format!("node {node}: {what}")));
+    }
+
+    /// What is wrong with an entry that a node has applied.
+    fn committed(&self, heard: &mut Heard, node: NodeId, (index, digest): (u64, Digest)) -> Option<String> {
+        let (was, other) = *heard.committed.entry(index).or_insert((digest, node));
+        if was != digest {
+            return Some(format!("its entry {index} is {digest}, and was {was} on node {other} when committed"));
+        }
+        if other != node {
+            self.board.checked(Promise::Raft);
+        }
+        None
     }
 
     /// Forgets what a node had promised: its disk was taken from it, or damaged.
     pub fn forget(&self, node: NodeId) {
         let mut heard = self.heard.lock();
         heard.voters.remove(&node);
+        heard.ballots.remove(&node);
         heard.logs.remove(&node);
     }
 
@@ -203,6 +216,20 @@ impl Heard {
         trim(&mut self.sent);
         wrong
     }
+
+    /// What is wrong with the vote on a node's disk: it is less than one that was told, or that was there before.
+    fn vote(&mut self, node: NodeId, disk: &SimDisk) -> Vec<String> {
+        let Some(ballot) = ballot(disk) else { return Vec::new() };
+        let highest = self.ballots.entry(node).or_insert(ballot);
+        let fallen = (ballot < *highest).then(|| {
+            let (is, was) = (named(ballot.0), named(highest.0));
+            format!("its disk has the vote for {is} (committed: {}), and had that for {was} ({})", ballot.1, highest.1)
+        });
+        // Told once.
+        *highest = ballot;
+        let lost = self.voters.get(&node).and_then(|voter| voter.lost(ballot.0));
+        fallen.into_iter().chain(lost).collect()
+    }
 }
 
 impl Voter {
@@ -230,11 +257,7 @@ impl Voter {
     }
 
     /// What is wrong with the vote on the node's disk.
-    fn lost(&self, disk: &SimDisk) -> Option<String> {
-        let stored = stored(disk, Space::Raft, b"vote", b"vote\0", 1).into_iter().next();
-        let stored = stored.map(|(_, bytes)| pb::RaftVote::decode(bytes).ok().as_ref().and_then(pair));
-        // A vote that cannot be read was damaged: that is told elsewhere.
-        let vote = stored.map_or(Some(Leader::default()), |vote| vote)?;
+    fn lost(&self, vote: Leader) -> Option<String> {
         (vote < self.granted)
             .then(|| format!("its disk has the vote for {}, and it had voted for {}", named(vote), named(self.granted)))
     }
@@ -265,6 +288,44 @@ fn applied_entries(disk: &SimDisk, from: u64, applied: u64) -> Vec<(u64, Digest)
     whole
 }
 
+/// What is wrong with the order of the entries on a disk from `from` on: none is of a lesser leader than the one before
+/// it, and each stands where it says. What was purged is not looked at, nor what lies before a gap: that may be the rest
+/// of a log which a snapshot has replaced.
+fn disorder(disk: &SimDisk, from: u64) -> Option<String> {
+    let purged = disk.pair(Space::Raft, b"purged").and_then(|id| pb::RaftLogId::decode(id).ok());
+    let from = from.max(purged.map_or(0, |id| id.index + 1));
+    let pairs = stored(disk, Space::Log, &from.to_be_bytes(), &u64::MAX.to_be_bytes(), READ_ENTRIES_MAX);
+    let (mut before, mut wrong) = (None, None);
+    for (at, (index, leader)) in pairs.into_iter().filter_map(placed) {
+        if at != index {
+            return Some(format!("entry {index} stands at {at} in its log"));
+        }
+        match before {
+            Some((last, other)) if last + 1 == index && other > leader => {
+                let (is, was) = (named(leader), named(other));
+                wrong = Some(format!("entry {index} is of {is}, and the one before it of {was}"));
+            }
+            Some((last, _)) if last + 1 == index => {}
+            Some(_) | None => wrong = None,
+        }
+        before = Some((index, leader));
+    }
+    wrong
+}
+
+/// Where an entry stands in a log, and what it says of its place.
+fn placed((key, value): (Bytes, Bytes)) -> Option<(u64, (u64, Leader))> {
+    let entry = pb::RaftEntry::decode(value).ok()?;
+    Some((u64::from_be_bytes(key[..].try_into().ok()?), entry.log_id.as_ref().and_then(position)?))
+}
+
+/// The vote on a disk, nobody's when there is none. None when it cannot be read: it was damaged, which is told elsewhere.
+fn ballot(disk: &SimDisk) -> Option<Ballot> {
+    let Some(stored) = disk.pair(Space::Raft, b"vote") else { return Some(Ballot::default()) };
+    let vote = pb::RaftVote::decode(stored).ok()?;
+    Some((pair(&vote)?, vote.committed))
+}
+
 fn stored(disk: &SimDisk, space: Space, from: &[u8], to: &[u8], limit: usize) -> Vec<(Bytes, Bytes)> {
     disk.scan_now(space, from, Some(to), limit)
 }
@@ -292,167 +353,4 @@ fn trim<K: Ord, V>(entries: &mut BTreeMap<K, V>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::disk::Honesty;
-    use claviger_world::disk::{Batch, Disk};
-
-    fn leader((term, node): Leader) -> Option<pb::RaftLeaderId> {
-        Some(pb::RaftLeaderId { term, node })
-    }
-
-    fn vote(of: Leader, committed: bool) -> Option<pb::RaftVote> {
-        Some(pb::RaftVote { leader: leader(of), committed })
-    }
-
-    fn id(index: u64, of: Leader) -> Option<pb::RaftLogId> {
-        Some(pb::RaftLogId { leader: leader(of), index })
-    }
-
-    fn entry(index: u64, of: Leader, text: &'static str) -> pb::RaftEntry {
-        let payload = Some(pb::raft_entry::Payload::Batch(Bytes::from_static(text.as_bytes())));
-        pb::RaftEntry { log_id: id(index, of), payload }
-    }
-
-    fn request(body: raft_request::Body) -> Vec<u8> {
-        pb::RaftRequest { envelope: None, body: Some(body) }.encode_to_vec()
-    }
-
-    fn append(by: Leader, previous: Option<pb::RaftLogId>, entries: Vec<pb::RaftEntry>) -> Vec<u8> {
-        let append = pb::RaftAppend { vote: vote(by, true), previous, entries, leader_commit: None };
-        request(raft_request::Body::Append(append))
-    }
-
-    /// A candidate asks a voter, which grants it, if `granted` says so.
-    fn election(raft: &Raft, voter: u64, candidate: Leader, granted: bool) {
-        let ask = pb::RaftVoteRequest { vote: vote(candidate, false), last: None, leadership_transfer: false };
-        let question = request(raft_request::Body::Vote(ask));
-        raft.request(NodeId(candidate.1), NodeId(voter), &question);
-        let reply = pb::RaftVoteReply { vote: vote(candidate, false), granted, last: None };
-        let reply = pb::RaftReply { envelope: None, body: Some(raft_reply::Body::Vote(reply)) };
-        raft.answer(NodeId(voter), NodeId(candidate.1), &question, &reply.encode_to_vec());
-    }
-
-    /// Which promises are broken after that.
-    fn broken(story: impl AsyncFnOnce(&Raft, &SimDisk)) -> Vec<Promise> {
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        builder.enable_time().start_paused(true).build().unwrap().block_on(async {
-            let trace = Arc::new(crate::trace::Trace::new(1, None));
-            let board = Board::new(trace.clone());
-            let raft = Raft::new(board.clone());
-            story(&raft, &SimDisk::new(trace, Honesty::Honest)).await;
-            assert!(board.counts()[&Promise::Raft] > 0);
-            board.broken().into_iter().map(|broken| broken.promise).collect()
-        })
-    }
-
-    const A: Leader = (2, 1);
-    const B: Leader = (2, 3);
-
-    fn honest(raft: &Raft) {
-        election(raft, 2, A, true);
-        raft.request(NodeId(1), NodeId(2), &append(A, None, vec![entry(1, A, "x"), entry(2, A, "y")]));
-        raft.request(NodeId(1), NodeId(3), &append(A, id(1, A), vec![entry(2, A, "y")]));
-        // The same term, and a greater number: such leader ids are one after the other.
-        election(raft, 2, B, true);
-        raft.request(NodeId(3), NodeId(2), &append(B, id(1, A), vec![entry(2, B, "z")]));
-        election(raft, 2, A, false);
-        raft.status(NodeId(2), 1, 2, 1);
-        raft.status(NodeId(2), 2, 3, 2);
-    }
-
-    #[test]
-    fn leaders_lead_as_themselves_and_logs_match() {
-        assert_eq!(broken(async |raft, _| honest(raft)), []);
-        let wrong = [
-            (3, append(A, id(1, A), vec![])),
-            (1, append(A, None, vec![entry(1, A, "other")])),
-            (3, append(B, id(1, (1, 1)), vec![entry(2, B, "z")])),
-        ];
-        for (from, body) in wrong {
-            let story = async |raft: &Raft, _: &SimDisk| {
-                honest(raft);
-                raft.request(NodeId(from), NodeId(2), &body);
-            };
-            assert_eq!(broken(story), [Promise::Raft]);
-        }
-    }
-
-    #[test]
-    fn neither_vote_nor_term_nor_what_was_applied_goes_back() {
-        let after = |then: &dyn Fn(&Raft)| {
-            broken(async |raft, _| {
-                honest(raft);
-                then(raft);
-            })
-        };
-        assert_eq!(after(&|raft| election(raft, 2, (2, 2), true)), [Promise::Raft]);
-        assert_eq!(after(&|raft| election(raft, 2, (1, 3), true)), [Promise::Raft]);
-        assert_eq!(after(&|raft| raft.status(NodeId(2), 2, 2, 2)), [Promise::Raft]);
-        assert_eq!(after(&|raft| raft.status(NodeId(2), 2, 3, 1)), [Promise::Raft]);
-        assert_eq!(after(&|raft| raft.status(NodeId(2), 3, 3, 1)), [Promise::Survives]);
-        assert_eq!(after(&|raft| raft.status(NodeId(2), 3, 2, 2)), [], "a term that it had told nobody");
-        let wiped = |raft: &Raft| {
-            raft.forget(NodeId(2));
-            raft.status(NodeId(2), 3, 0, 0);
-        };
-        assert_eq!(after(&wiped), []);
-    }
-
-    async fn store(disk: &SimDisk, entries: &[pb::RaftEntry], voted: Leader) {
-        let mut batch = Batch::default();
-        for entry in entries {
-            let index = entry.log_id.as_ref().unwrap().index;
-            batch.put(Space::Log, index.to_be_bytes().to_vec(), entry.encode_to_vec());
-        }
-        batch.put(Space::Raft, &b"vote"[..], vote(voted, true).unwrap().encode_to_vec());
-        disk.write(batch).await.unwrap();
-    }
-
-    #[test]
-    fn what_was_committed_never_changes() {
-        let with = |third: pb::RaftEntry, life: u64, node: u64| {
-            broken(async |raft, disk| {
-                raft.status(NodeId(1), 1, 2, 3);
-                store(disk, &[entry(1, A, "x"), entry(2, A, "y"), entry(3, A, "z")], A).await;
-                raft.log(NodeId(1), 3, disk);
-                raft.status(NodeId(node), life, 2, 3);
-                store(disk, std::slice::from_ref(&third), A).await;
-                raft.log(NodeId(node), 3, disk);
-            })
-        };
-        assert_eq!(with(entry(3, A, "z"), 1, 2), []);
-        assert_eq!(with(entry(3, B, "z"), 1, 2), [Promise::Raft], "on another node");
-        assert_eq!(with(entry(3, A, "w"), 2, 1), [Promise::Raft], "in another life");
-    }
-
-    #[test]
-    fn what_a_snapshot_has_replaced_is_not_looked_at() {
-        let story = async |raft: &Raft, disk: &SimDisk| {
-            raft.status(NodeId(1), 1, 2, 5);
-            store(disk, &[1, 2, 3, 4, 5, 6].map(|index| entry(index, A, "x")), A).await;
-            raft.log(NodeId(1), 5, disk);
-            let mut gap = Batch::default();
-            gap.delete(Space::Log, 4_u64.to_be_bytes().to_vec());
-            disk.write(gap).await.unwrap();
-            store(disk, &[entry(2, B, "never committed")], A).await;
-            raft.log(NodeId(2), 5, disk);
-            raft.log(NodeId(2), 4, disk);
-        };
-        assert_eq!(broken(story), []);
-    }
-
-    #[test]
-    fn a_vote_that_was_told_is_on_the_disk() {
-        let with = |voted| {
-            broken(async |raft, disk| {
-                election(raft, 2, B, true);
-                store(disk, &[], voted).await;
-                raft.log(NodeId(2), 0, disk);
-            })
-        };
-        assert_eq!(with(B), []);
-        assert_eq!(with((3, 1)), []);
-        assert_eq!(with(A), [Promise::Raft]);
-    }
-}
+mod tests;
