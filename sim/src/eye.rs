@@ -58,6 +58,8 @@ pub fn header(view: &LedgerView) -> Option<Header> {
 
 /// A secret, and how it is called.
 pub type Named<S> = (String, S);
+/// Keys of one kind, by number.
+type Numbered = BTreeMap<u32, Secret32>;
 
 /// Reads sealed records.
 pub struct Eye {
@@ -164,11 +166,7 @@ impl Eye {
 }
 
 /// The secrets of a keyring's record, and among them the epochs' keys by number.
-fn keyring_secrets(
-    root: &Root,
-    lineage: &Lineage,
-    value: &[u8],
-) -> Option<(Vec<Named<Secret32>>, BTreeMap<u32, Secret32>)> {
+fn keyring_secrets(root: &Root, lineage: &Lineage, value: &[u8]) -> Option<(Vec<Named<Secret32>>, Numbered)> {
     let ctx = Ctx::new().fixed(&lineage.0).u32(root.number());
     let key = kdf::derive(root.key(), label::KEYRING_KEY, &ctx);
     // format u16 and the root's number u32 stand in front, in the clear.
@@ -187,7 +185,7 @@ fn keyring_secrets(
 }
 
 /// Numbered keys of one kind.
-fn series(r: &mut Reader<'_>) -> Option<BTreeMap<u32, Secret32>> {
+fn series(r: &mut Reader<'_>) -> Option<Numbered> {
     let count = r.u32().ok()?;
     (0..count).map(|_| Some((r.u32().ok()?, secret(r)?))).collect()
 }
