@@ -338,12 +338,13 @@ impl Blow {
     /// A bit flips in a node's memory: its state is not what it says any more. A checkpoint must stop it, by name, before
     /// anything else rests on it; or it dies before the flip is on its disk.
     fn stray(&self) {
-        if !self.may_lose() {
+        if !self.may_lose() || !claviger_core::MUTANTS {
             return;
         }
         let Some(life) = self.scene.house.life(self.someone()) else { return };
+        let Some(state) = life.node.ledger().status().state else { return };
         self.acts();
-        self.scene.house.astray(life.id, life.node.ledger().status().applied_index);
+        self.scene.house.astray(life.id, state.index);
         #[cfg(feature = "mutants")]
         life.node.ledger().stray();
     }

@@ -26,6 +26,8 @@ use std::time::Duration;
 
 /// When the world begins.
 pub const GENESIS_TIME: UnixMs = UnixMs(1_750_000_000_000);
+/// How a node says that what it has stored is not what it had computed.
+const HASH_DIFFERS: &str = "the state's hash is another";
 /// Longest that a start may take before something is wrong with it.
 const START_WAIT: Duration = Duration::from_secs(120);
 
@@ -218,6 +220,14 @@ impl House {
         }
     }
 
+    /// A sound state has come to a node that had gone astray, with a snapshot.
+    pub fn healed(&self, id: NodeId) {
+        self.trace.tell(id.0, "a snapshot has brought it back");
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.astray = None;
+        }
+    }
+
     /// Nodes that went astray and have not noticed, and after which log entry they did.
     pub fn stray_lives(&self) -> BTreeMap<NodeId, u64> {
         let dwellings = self.dwellings.lock();
@@ -347,7 +357,7 @@ impl House {
         let by_disk = why.to_string().contains("the disk failed");
         let (good, astray) = self.dwellings.lock().get_mut(&id).map_or((false, false), |dwelling| {
             dwelling.nascent = None;
-            let astray = dwelling.astray.is_some();
+            let astray = dwelling.astray.is_some() && why.to_string().contains(HASH_DIFFERS);
             (dwelling.hurt || astray || (dwelling.excused && by_disk), astray)
         });
         if astray {
@@ -379,11 +389,10 @@ impl House {
             dwellings.get(&id).map_or((false, false), |d| (d.excused, d.astray.is_some()))
         };
         let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
-        if why.contains("differs from the cluster's") {
+        if why.contains("differs from the cluster's") || why.contains(HASH_DIFFERS) {
             self.board.expect(Promise::States, astray, || format!("node {id} ended: {why}"));
-            if astray {
-                return self.lose(id, why);
-            }
+            // Started again it refuses, unless the flip had not come to its disk.
+            return;
         }
         let good = excused && by_disk;
         self.board.expect(Promise::Sound, good, || format!("node {id} ended by itself: {why}"));

@@ -14,7 +14,7 @@ const MEDIAN_MAX: u64 = 50;
 /// The promise that a planted bug breaks.
 pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
-        Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared => Promise::States,
+        Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared | Mutant::CheckpointNotWitnessed => Promise::States,
         Mutant::SnapshotNotSynced => Promise::Survives,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
         Mutant::AckBeforeSync => Promise::Sound,

@@ -4,7 +4,7 @@ use crate::clients::{Client, change_rights};
 use crate::dice::number_of;
 use crate::faults::{FELT_MAX, strike, usual_disk, usual_weather};
 use crate::history::{Ask, Seen};
-use crate::house::House;
+use crate::house::{House, Life};
 use crate::network::{Hub, Weather};
 use crate::papers::Guest;
 use crate::people::{custody, found};
@@ -213,7 +213,11 @@ impl Stage {
         let striking = tokio::spawn(strike(scene.clone(), without));
         tokio::time::sleep(scene.plan.length).await;
         striking.abort();
+        self.one_stays_away().await;
         self.end_faults().await;
+        self.all_open().await;
+        self.same_everywhere().await;
+        self.nobody_astray().await;
         self.all_open().await;
         scene.over.store(true, Ordering::Relaxed);
         scene.trace.tell(0, "clients stop");
@@ -221,7 +225,19 @@ impl Stage {
         people.iter().for_each(JoinHandle::abort);
     }
 
-    /// Everything that was cut, slow, full, stopped or off is so no more.
+    /// Faults end for a quorum: in half of all runs somebody who can be spared does not come back.
+    async fn one_stays_away(&self) {
+        let (house, dice) = (&self.scene.house, self.scene.dice("who stays away"));
+        let sound = house.sound();
+        let lost = self.scene.plan.nodes - sound.len() as u64;
+        let Some(spared) = dice.pick(&sound).filter(|_| dice.once_in(2) && lost < self.scene.plan.may_lose()) else {
+            return;
+        };
+        house.crash(*spared).await;
+        house.lose(*spared, "stays away");
+    }
+
+    /// Everything else that was cut, slow, full, stopped or off is so no more.
     async fn end_faults(&self) {
         let (house, hub) = (&self.scene.house, &self.scene.house.hub);
         self.scene.trace.tell(0, "faults end");
@@ -313,7 +329,6 @@ impl Stage {
     async fn reckon(&self) {
         let scene = &self.scene;
         self.same_everywhere().await;
-        self.nobody_astray().await;
         look(scene);
         search_disks(scene);
         let deeds = scene.deeds();
@@ -340,12 +355,7 @@ impl Stage {
         let house = &self.scene.house;
         let lives: Vec<_> = house.sound().into_iter().filter_map(|id| house.life(id)).collect();
         let Some(life) = lives.first().cloned() else { return };
-        let node = life.node.clone();
-        let checkpoint = life.context.spawn(async move { node.ledger().checkpoint(Duration::from_secs(60)).await });
-        let told = checkpoint.await;
-        self.scene
-            .board
-            .expect(Promise::Liveness, matches!(told, Ok(Ok(_))), || format!("no checkpoint in calm: {told:?}"));
+        self.checkpoint(&life).await;
         let least = life.node.ledger().view().revision().index;
         for life in &lives {
             let mut revision = life.node.ledger().subscribe();
@@ -355,6 +365,21 @@ impl Stage {
             self.scene.board.expect(Promise::Liveness, matches!(there, Ok(Ok(true))), || {
                 format!("node {} does not come to entry {least} in calm", life.id)
             });
+        }
+    }
+
+    /// A checkpoint by this node, which is tried again until it is there.
+    async fn checkpoint(&self, life: &Life) {
+        let since = self.scene.trace.elapsed();
+        loop {
+            let node = life.node.clone();
+            let told = life.context.spawn(async move { node.ledger().checkpoint(Duration::from_secs(10)).await }).await;
+            let done = matches!(told, Ok(Ok(_)));
+            if done || self.scene.trace.elapsed() - since > CALM_MAX {
+                self.scene.board.expect(Promise::Liveness, done, || format!("no checkpoint in calm: {told:?}"));
+                return;
+            }
+            tokio::time::sleep(CALM_LOOK).await;
         }
     }
 

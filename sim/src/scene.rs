@@ -23,7 +23,6 @@ use crate::promises::survives::Survives;
 use crate::promises::threshold::Threshold;
 use crate::promises::time::Time;
 use crate::promises::versions::Versions;
-
 use crate::trace::Trace;
 use claviger_core::name::KeyName;
 use parking_lot::Mutex;

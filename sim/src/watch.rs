@@ -79,6 +79,10 @@ pub fn look(scene: &Scene) {
         scene.promises.raft.log(life.id, status.applied_index, &scene.house.disk(life.id));
         scene.promises.time.node_time(life.id, life.number, status.revision.sequence, status.revision.cluster_time);
         if let Some(since) = strays.get(&life.id) {
+            if status.installed_index > Some(*since) {
+                scene.house.healed(life.id);
+                continue;
+            }
             scene.promises.states.astray(life.id, *since, status.agreed_index);
         } else if let Some(state) = &status.state {
             scene.promises.states.observed(life.id, state);
@@ -98,6 +102,10 @@ fn heads(scene: &Scene, view: &LedgerView) {
     for id in scene.house.all() {
         let record = view.record(&RecordKey::numbered(Table::AuditHead, id.0));
         if let Some(head) = record.and_then(|record| SignedHead::from_bytes(&record.value).ok()) {
+            let own = head.head.node == id;
+            scene.board.expect(Promise::Audit, own, || {
+                format!("the head of node {} stands in the place of {id}", head.head.node)
+            });
             scene.promises.audit.head(&head, &scene.house.public(id));
         }
     }

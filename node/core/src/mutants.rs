@@ -58,6 +58,8 @@ mutants! {
     SnapshotNotSynced "snapshot-not-synced";
     /// A snapshot is installed although the state is newer.
     SnapshotOverNewer "snapshot-over-newer-state";
+    /// A checkpoint is written whatever the other voters say.
+    CheckpointNotWitnessed "checkpoint-not-witnessed";
     /// A checkpoint that differs is passed over.
     CheckpointNotCompared "checkpoint-not-compared";
     /// What a transaction relied on is not compared.

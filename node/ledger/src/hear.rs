@@ -3,14 +3,12 @@
 use crate::barrier::Barrier;
 use crate::peers::{Peers, Turned};
 use crate::raft::snapshot::{Inbox, Progress};
-use crate::raft::store::Store;
 use crate::raft::wire::{Unreadable, Wire};
 use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
 use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::NodeId;
-use claviger_core::planted;
 use claviger_core::txn::{BATCH_BYTES_MAX, SignedBatch};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_request};
@@ -19,9 +17,13 @@ use claviger_world::runtime;
 use openraft::entry::EntryPayload;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
-use openraft::storage::RaftStateMachine;
 use std::sync::Arc;
 use std::time::Duration;
+
+#[cfg(feature = "mutants")]
+use {
+    crate::raft::store::Store, claviger_core::planted, openraft::storage::RaftStateMachine, openraft_rt::WatchReceiver,
+};
 
 /// Longest that a forwarded proposal waits to be applied here, before its sender is told that it is unknown.
 const PROPOSAL_MS_MAX: u64 = 10_000;
@@ -84,27 +86,33 @@ impl Ear {
             Progress::Taken => self.own_vote(),
             Progress::Whole { vote, meta, image } => {
                 let snapshot = Snapshot { meta, snapshot: image };
-                let older = snapshot.meta.last_log_id.map(|last| last.index) < Some(self.witness.applied());
-                if older && planted!(SnapshotOverNewer) {
-                    return self.install_older(snapshot).await;
-                }
+                #[cfg(feature = "mutants")]
+                let snapshot = match self.install_older(snapshot).await {
+                    Some(newer) => newer,
+                    None => return Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) }),
+                };
                 self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?.vote
             }
         };
         Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
     }
 
-    /// For a planted bug: past Raft, which would compare.
-    async fn install_older(&self, snapshot: Snapshot) -> Result<pb::SnapshotReply, Turned> {
+    /// For a planted bug: installs a snapshot that is older than the state, past Raft, which would compare. Gives every
+    /// other one back.
+    #[cfg(feature = "mutants")]
+    async fn install_older(&self, snapshot: Snapshot) -> Option<Snapshot> {
+        let applied = self.raft.metrics().borrow_watched().last_applied;
+        if snapshot.meta.last_log_id >= applied || !planted!(SnapshotOverNewer) {
+            return Some(snapshot);
+        }
         let installed = self.raft.with_state_machine(|store: &mut Store| {
             let mut twin = store.twin();
             Box::pin(async move { twin.install_snapshot(&snapshot.meta, snapshot.snapshot).await })
         });
-        let installed = installed.await;
-        if let Ok(Err(failed)) = installed {
+        if let Ok(Err(failed)) = installed.await {
             tracing::warn!(%failed, "an older snapshot was not installed");
         }
-        Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) })
+        None
     }
 
     fn own_vote(&self) -> Vote {
@@ -139,9 +147,7 @@ impl Ear {
 
     async fn compare(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
         let (from, request) = self.peers.open::<pb::CompareRequest>(from, body)?;
-        let state = self.witness.state_at(request.index).await;
-        let state = state.map_or_else(Bytes::new, |state| Bytes::from(state.to_bytes()));
-        self.peers.seal(from, pb::CompareReply { envelope: None, state })
+        self.peers.seal(from, self.witness.testify(request.index).await)
     }
 
     async fn barrier(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {

@@ -8,7 +8,7 @@ use crate::words::{Timings, World};
 use crate::{Fatal, ProposeFailed};
 use claviger_core::name::TxnId;
 use claviger_core::time::UnixMs;
-use claviger_core::txn::{Effect, Outcome, Txn};
+use claviger_core::txn::{Checkpoint, Effect, Outcome, Txn};
 use claviger_core::{planted, rarely};
 use claviger_world::entropy::fresh;
 use claviger_world::runtime;
@@ -40,6 +40,8 @@ pub(crate) struct Keeper {
     pub seen: Mutex<(UnixMs, Duration)>,
     /// Log index that this node's last checkpoint spoke of.
     pub checked: Mutex<u64>,
+    /// From which entry on a dispute makes this node read what it has stored.
+    pub looked: Mutex<u64>,
 }
 
 impl Keeper {
@@ -66,7 +68,7 @@ impl Keeper {
         }
     }
 
-    /// Proposes one tick many times, one after another without waiting. Of a leader that is cut off, all of them are truncated later.
+    /// Proposes many ticks, one after another without waiting. Of a leader that is cut off, all of them are truncated later.
     fn swarm(self: &Arc<Self>, patience: Duration) {
         for n in 0..SWARM {
             let keeper = self.clone();
@@ -113,18 +115,43 @@ impl Keeper {
         if !self.proposer.can_author() {
             return Err(ProposeFailed::NotAuthor);
         }
-        let Some(checkpoint) = self.stage.machine.lock().checkpoint() else { return Err(ProposeFailed::NoQuorum) };
-        match self.witness.verdict(&checkpoint).await {
-            Verdict::Agreed => {}
-            Verdict::Unclear => return Err(ProposeFailed::NoQuorum),
-            Verdict::Outvoted => {
-                let index = checkpoint.index;
-                self.stage.halt.halt(Fatal::Diverged { index, checkpoint: index });
-                return Err(ProposeFailed::Stopped);
-            }
-        }
+        let Some(checkpoint) = self.witness.own() else { return Err(ProposeFailed::NoQuorum) };
+        self.witnessed(&checkpoint, limit).await?;
         *self.checked.lock() = checkpoint.index;
         self.proposer.propose(self.txn(Effect::Checkpoint(checkpoint)), limit).await
+    }
+
+    /// Whether the voters have the same state. Outvoted, this node ends.
+    async fn witnessed(&self, own: &Checkpoint, limit: Duration) -> Result<(), ProposeFailed> {
+        let verdict = self.witness.verdict(own, limit).await;
+        if planted!(CheckpointNotWitnessed) {
+            return Ok(());
+        }
+        match verdict {
+            Verdict::Agreed => return Ok(()),
+            Verdict::Outvoted => {
+                self.stage.halt.halt(Fatal::Outvoted { index: own.index });
+                return Err(ProposeFailed::Stopped);
+            }
+            Verdict::Disputed => self.look_inside(own),
+            Verdict::Unclear => {}
+        }
+        Err(ProposeFailed::NoQuorum)
+    }
+
+    /// Others have another state, and there are too few to say who errs: this node reads what it has stored, once in as
+    /// many entries as lie between checkpoints, and ends if that is damaged.
+    fn look_inside(&self, own: &Checkpoint) {
+        let mut looked = self.looked.lock();
+        if *looked > own.index {
+            return;
+        }
+        *looked = own.index + self.timings.checkpoint_entries;
+        let (index, shared, local) = (own.index, own.shared, own.local);
+        tracing::error!(index, %shared, %local, "nodes disagree on the state as of this entry, and no majority tells who errs");
+        if let Some(what) = self.witness.damage() {
+            self.stage.halt.halt(Fatal::Damaged(what));
+        }
     }
 
     /// A transaction of this node's own that is nothing but its effect.

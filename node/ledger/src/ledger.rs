@@ -321,7 +321,7 @@ impl Ledger {
         }
     }
 
-    /// Answers a frame of kind `Raft`, `Propose` or `Barrier`; refuses by name whoever may not speak here.
+    /// Answers a frame of kind `Raft`, `Propose`, `Barrier` or `Compare`; refuses by name whoever may not speak here.
     pub fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let ear = self.0.ear.clone();
         Box::pin(async move { ear.hear(from, frame).await })
@@ -376,6 +376,7 @@ impl Parts {
             timings,
             seen: Mutex::new(seen),
             checked: Mutex::new(0),
+            looked: Mutex::new(0),
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
         let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, witness, inbox: Inbox::default() };
@@ -504,8 +505,10 @@ fn not_opened(fatal: Fatal) -> StartFailed {
     match fatal {
         Fatal::Disk(failed) => StartFailed::Disk(failed),
         Fatal::Damaged(what) => StartFailed::Damaged(what),
-        other @ (Fatal::Diverged { .. } | Fatal::TruncatedApplied { .. } | Fatal::Raft(_) | Fatal::Abandoned) => {
-            StartFailed::Raft(other.to_string())
-        }
+        other @ (Fatal::Diverged { .. }
+        | Fatal::Outvoted { .. }
+        | Fatal::TruncatedApplied { .. }
+        | Fatal::Raft(_)
+        | Fatal::Abandoned) => StartFailed::Raft(other.to_string()),
     }
 }

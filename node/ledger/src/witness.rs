@@ -1,7 +1,9 @@
 //! Witnesses of a checkpoint: before a node writes its state's hashes into the log, a majority of voters has said that
 //! theirs are the same. Else one replica gone astray, by a flipped bit in its memory or a release that computes
-//! otherwise, would stop every other node with its own checkpoint.
+//! otherwise, would stop every other node with its own checkpoint. It protects from authors that err, not from one that
+//! lies: who can sign a checkpoint can sign a wrong one.
 
+use crate::machine::{LoadFailed, Machine, RECENT_ENTRIES};
 use crate::peers::Peers;
 use crate::raft::Raft;
 use crate::raft::store::Stage;
@@ -18,8 +20,6 @@ use std::time::Duration;
 
 /// Longest that a witness waits to have applied as far as it is asked about.
 const COME_WAIT: Duration = Duration::from_secs(1);
-/// Longest that whoever asks waits for one answer.
-const ASK_WAIT: Duration = Duration::from_secs(2);
 
 /// What the voters say of a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,18 @@ pub(crate) enum Verdict {
     Agreed,
     /// A majority has another, all of them the same one: it is this node that went astray.
     Outvoted,
-    /// Neither, or too few have answered.
+    /// Some have another, but no majority says anything.
+    Disputed,
+    /// Too few have answered.
     Unclear,
+}
+
+/// A voter's state, and whether a checkpoint has agreed with it since it last took a snapshot. One that has not may be
+/// wrong with whoever sent the snapshot.
+#[derive(Clone, PartialEq, Eq)]
+struct Testimony {
+    state: Checkpoint,
+    proven: bool,
 }
 
 /// Asks, and answers.
@@ -40,74 +50,95 @@ pub(crate) struct Witness {
 }
 
 impl Witness {
-    /// What the voters say of this node's state as of an entry.
-    pub async fn verdict(&self, own: &Checkpoint) -> Verdict {
+    /// This node's state as it is shown, if it remembers that entry.
+    pub fn own(&self) -> Option<Checkpoint> {
+        let index = self.stage.view.read().revision().index;
+        self.stage.machine.lock().checkpoint_at(index)
+    }
+
+    /// What the voters say of this node's state.
+    pub async fn verdict(&self, own: &Checkpoint, limit: Duration) -> Verdict {
         let voters = self.voters();
-        let mut count = Count::new(voters.len(), own.clone());
+        let proven = self.stage.machine.lock().soundness().proven();
+        let mut count = Count { majority: voters.len() / 2 + 1, own: own.clone(), proven, heard: Vec::new() };
         if voters.contains(&self.peers.node()) {
-            count.hear(own.clone());
+            count.heard.push(Testimony { state: own.clone(), proven });
         }
         let others = voters.into_iter().filter(|voter| *voter != self.peers.node());
-        let mut asked: FuturesUnordered<_> = others.map(|voter| self.ask(voter, own.index)).collect();
-        while count.verdict() == Verdict::Unclear {
-            match asked.next().await {
-                Some(Some(state)) => count.hear(state),
-                Some(None) => {}
-                None => break,
-            }
+        let mut asked: FuturesUnordered<_> = others.map(|voter| self.ask(voter, own.index, limit)).collect();
+        while !count.decided()
+            && let Some(said) = asked.next().await
+        {
+            count.heard.extend(said);
         }
         count.verdict()
     }
 
-    /// This node's state as of an entry, which it waits for a little; none when it does not remember that entry.
-    pub async fn state_at(&self, index: u64) -> Option<Checkpoint> {
+    /// Answers whoever asks: this node's state as of an entry, which it waits for a little. Empty when it does not
+    /// remember that entry, or is too far from it.
+    pub async fn testify(&self, index: u64) -> pb::CompareReply {
+        let near = index <= self.stage.view.read().revision().index.saturating_add(RECENT_ENTRIES as u64);
         let mut revision = self.stage.revision.subscribe();
         let there = revision.until(|r| (r.index >= index).then_some(()));
-        runtime::timeout(COME_WAIT, there).await.ok()?.ok()?;
-        self.stage.machine.lock().checkpoint_at(index)
+        if !near || !matches!(runtime::timeout(COME_WAIT, there).await, Ok(Ok(()))) {
+            return pb::CompareReply::default();
+        }
+        let machine = self.stage.machine.lock();
+        let state = machine.checkpoint_at(index).map(|state| state.to_bytes().into()).unwrap_or_default();
+        pb::CompareReply { envelope: None, state, proven: machine.soundness().proven() }
     }
 
-    /// How far this node has applied.
-    pub fn applied(&self) -> u64 {
-        self.stage.view.read().revision().index
+    /// Reads everything that this node has stored, and says what is wrong with it.
+    pub fn damage(&self) -> Option<&'static str> {
+        let view = self.stage.view.read().clone();
+        match Machine::load(&*view.0.pin, self.peers.lineage()) {
+            Err(LoadFailed::Damaged(what)) => Some(what),
+            Ok(_) | Err(LoadFailed::Disk(_)) => None,
+        }
     }
 
+    /// Of both configurations while the cluster is in joint consensus.
     fn voters(&self) -> BTreeSet<NodeId> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         metrics.membership_config.membership().voter_ids().map(NodeId).collect()
     }
 
-    async fn ask(&self, voter: NodeId, index: u64) -> Option<Checkpoint> {
+    async fn ask(&self, voter: NodeId, index: u64, limit: Duration) -> Option<Testimony> {
         let request = pb::CompareRequest { envelope: None, index };
-        let reply: pb::CompareReply = self.peers.call(voter, request, ASK_WAIT).await.ok()?;
-        Checkpoint::from_bytes(&reply.state).ok().filter(|state| state.index == index)
+        let reply: pb::CompareReply = self.peers.call(voter, request, limit).await.ok()?;
+        let state = Checkpoint::from_bytes(&reply.state).ok().filter(|state| state.index == index)?;
+        Some(Testimony { state, proven: reply.proven })
     }
 }
 
-/// The voters' states so far, each with how many have it.
+/// What was said so far.
 struct Count {
     majority: usize,
     own: Checkpoint,
-    heard: Vec<(Checkpoint, usize)>,
+    /// Whether the own state is proven.
+    proven: bool,
+    heard: Vec<Testimony>,
 }
 
 impl Count {
-    fn new(voters: usize, own: Checkpoint) -> Count {
-        Count { majority: voters / 2 + 1, own, heard: Vec::new() }
+    fn decided(&self) -> bool {
+        matches!(self.verdict(), Verdict::Agreed | Verdict::Outvoted)
     }
 
-    fn hear(&mut self, state: Checkpoint) {
-        match self.heard.iter_mut().find(|(known, _)| *known == state) {
-            Some((_, count)) => *count += 1,
-            None => self.heard.push((state, 1)),
-        }
-    }
-
+    /// States that are not proven agree with one that is. They never outvote, nor do they prove each other.
     fn verdict(&self) -> Verdict {
-        match self.heard.iter().find(|(_, count)| *count >= self.majority) {
-            Some((state, _)) if *state == self.own => Verdict::Agreed,
-            Some(_) => Verdict::Outvoted,
-            None => Verdict::Unclear,
+        let of_one_mind = |state: &Checkpoint, all: bool| {
+            self.heard.iter().filter(|said| said.state == *state && (all || said.proven)).count() >= self.majority
+        };
+        let others: Vec<&Checkpoint> = self.heard.iter().map(|said| &said.state).filter(|s| **s != self.own).collect();
+        if of_one_mind(&self.own, self.proven) {
+            Verdict::Agreed
+        } else if others.iter().any(|state| of_one_mind(state, false)) {
+            Verdict::Outvoted
+        } else if others.is_empty() {
+            Verdict::Unclear
+        } else {
+            Verdict::Disputed
         }
     }
 }
@@ -121,18 +152,29 @@ mod tests {
         Checkpoint { index: 7, sequence: 3, shared: Digest([shared; 32]), local: Digest([0; 32]) }
     }
 
-    fn verdict(voters: usize, heard: &[u8]) -> Verdict {
-        let mut count = Count::new(voters, state(1));
-        heard.iter().for_each(|shared| count.hear(state(*shared)));
-        count.verdict()
+    /// The own state is 1, and proven unless told; those above 100 are not.
+    fn verdict(voters: usize, proven: bool, heard: &[u8]) -> Verdict {
+        let said = |n: &u8| Testimony { state: state(n % 100), proven: *n < 100 };
+        let heard = heard.iter().map(said).collect();
+        Count { majority: voters / 2 + 1, own: state(1), proven, heard }.verdict()
     }
 
     #[test]
     fn only_a_majority_of_one_mind_decides() {
         use Verdict::*;
-        assert_eq!(verdict(1, &[1]), Agreed);
-        assert_eq!([verdict(3, &[1]), verdict(3, &[1, 1]), verdict(3, &[1, 2, 1])], [Unclear, Agreed, Agreed]);
-        assert_eq!([verdict(3, &[1, 2]), verdict(3, &[1, 2, 3]), verdict(3, &[1, 2, 2])], [Unclear, Unclear, Outvoted]);
-        assert_eq!([verdict(4, &[1, 1]), verdict(4, &[1, 2, 2]), verdict(5, &[1, 1, 1])], [Unclear, Unclear, Agreed]);
+        let told = |voters, heard: &[u8]| verdict(voters, true, heard);
+        assert_eq!(told(1, &[1]), Agreed);
+        assert_eq!([told(3, &[1]), told(3, &[1, 1]), told(3, &[1, 2, 1])], [Unclear, Agreed, Agreed]);
+        assert_eq!([told(3, &[1, 2]), told(3, &[1, 2, 3]), told(3, &[1, 2, 2])], [Disputed, Disputed, Outvoted]);
+        assert_eq!([told(4, &[1, 1]), told(4, &[1, 2, 2]), told(5, &[1, 1, 1])], [Unclear, Disputed, Agreed]);
+    }
+
+    #[test]
+    fn a_state_that_came_with_a_snapshot_outvotes_nobody() {
+        use Verdict::*;
+        assert_eq!(verdict(3, true, &[1, 2, 102]), Disputed, "one sent the other its state");
+        assert_eq!(verdict(3, true, &[1, 101]), Agreed);
+        assert_eq!([verdict(3, false, &[101, 1]), verdict(3, false, &[101, 1, 1])], [Unclear, Agreed]);
+        assert_eq!(verdict(3, false, &[101, 2, 2]), Outvoted);
     }
 }

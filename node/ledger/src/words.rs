@@ -271,6 +271,11 @@ pub enum Fatal {
         /// Log index that it speaks of.
         checkpoint: u64,
     },
+    /// A majority of voters has another state than this replica.
+    Outvoted {
+        /// Log index of the entry that it was asked about.
+        index: u64,
+    },
     /// Raft wanted to truncate what was applied.
     TruncatedApplied {
         /// From this log index on.
@@ -291,9 +296,14 @@ impl fmt::Display for Fatal {
             Fatal::Diverged { index, checkpoint } => {
                 write!(
                     f,
-                    "this node's state differs from the cluster's as of entry {checkpoint} (told by entry {index})"
+                    "this node's state differs from the cluster's as of entry {checkpoint}, says the checkpoint at entry \
+                     {index}: replace its disk"
                 )
             }
+            Fatal::Outvoted { index } => write!(
+                f,
+                "this node's state differs from the cluster's as of entry {index}, most nodes say: replace its disk"
+            ),
             Fatal::TruncatedApplied { index } => write!(f, "Raft wanted to truncate applied entries from {index} on"),
             Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}"),
             Fatal::Raft(why) => write!(f, "Raft stopped: {why}"),

@@ -214,7 +214,7 @@ fn is_snapshot(frame: &Frame) -> bool {
     frame.kind == FrameKind::Raft && carries(frame).unwrap_or(false)
 }
 
-/// Frames that are no longer carry no piece of a snapshot.
+/// Shorter frames are not opened to see whether they carry a piece of a snapshot: heartbeats are most of them.
 const SMALL_BYTES: usize = 512;
 /// How often such a piece comes twice where anything does.
 const SNAPSHOTS_DOUBLED_ONCE_IN: u64 = 3;

@@ -80,6 +80,8 @@ struct Kept {
     why: &'static str,
     /// The newest head that the ledger had of it.
     head: Option<SignedHead>,
+    /// The number of the newest head that was heard of.
+    headed: u64,
     /// Every page that was found durable, in order from number 1.
     found: Vec<Found>,
     reading: Option<Reading>,
@@ -130,10 +132,10 @@ impl Audit {
         {
             let mut books = self.books.lock();
             let kept = books.entry(node).or_default();
-            if kept.excused || kept.head.is_some_and(|known| known.head.number >= head.head.number) {
+            if kept.excused || kept.headed >= head.head.number {
                 return;
             }
-            kept.head = Some(*head);
+            (kept.head, kept.headed) = (Some(*head), head.head.number);
             kept.must_keep(head.head.number, "the ledger has a head that covers it");
         }
         let good = head.verify(key);

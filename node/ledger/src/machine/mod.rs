@@ -445,4 +445,4 @@ impl Machine {
 }
 
 /// How many entries back a checkpoint may speak of, and a witness remembers. Two hashes of 2 KiB each: 2 MiB.
-const RECENT_ENTRIES: usize = 512;
+pub(crate) const RECENT_ENTRIES: usize = 512;

@@ -153,6 +153,9 @@ impl Store {
         halt: Halt,
     ) -> Result<Store, LoadFailed> {
         let position = Position::read(&*disk)?;
+        let mut machine = machine;
+        // What it is now it can witness, and compare with what a checkpoint says of it.
+        machine.close(position.index());
         let view = show(&machine, position.index(), &*disk, &halt);
         let (revision, _) = watch::channel(view.revision());
         let stage = Stage {
@@ -170,6 +173,7 @@ impl Store {
     }
 
     /// For a planted bug: another hand on the same machine.
+    #[cfg(feature = "mutants")]
     pub fn twin(&self) -> Store {
         let (disk, log, stage) = (self.disk.clone(), self.log.clone(), self.stage.clone());
         Store { disk, log, stage, position: self.position.clone() }
@@ -264,6 +268,7 @@ impl Store {
         let agreed = self.stage.machine.lock().soundness().agreed;
         machine.store_installed(position.index(), agreed, &mut writes);
         position.write(&mut writes);
+        machine.close(position.index());
         if planted!(SnapshotNotSynced) {
             // Queued, and nobody waits for it.
             drop(self.disk.write(writes));
