@@ -351,12 +351,12 @@ impl Blow {
 
     async fn seal_one(&self) {
         let node = self.someone();
-        let errand = self.errand(Operation::SealNode);
+        let (began, errand) = (self.scene.trace.moment(), self.errand(Operation::SealNode));
         let sealed =
             errand.run(node, |life, visit| Box::pin(async move { life.node.service().seal_node(visit, ()).await }));
         if let Some(Ok(())) = sealed.await.answer {
             self.acts();
-            self.scene.promises.sealed.closed(&[node], self.scene.trace.moment());
+            self.scene.promises.sealed.closed(&[node], began, self.scene.trace.moment());
             self.scene.trace.tell(node.0, "was sealed by hand");
         }
     }

@@ -66,12 +66,13 @@ impl Witness {
         }
         let others = voters.into_iter().filter(|voter| *voter != self.peers.node());
         let mut asked: FuturesUnordered<_> = others.map(|voter| self.ask(voter, own.index, limit)).collect();
-        while !count.decided()
-            && let Some(said) = asked.next().await
-        {
-            count.heard.extend(said);
+        while !matches!(count.verdict(false), Verdict::Agreed | Verdict::Outvoted) {
+            match asked.next().await {
+                Some(said) => count.heard.extend(said),
+                None => return count.verdict(true),
+            }
         }
-        count.verdict()
+        count.verdict(false)
     }
 
     /// Answers whoever asks: this node's state as of an entry, which it waits for a little. Empty when it does not
@@ -121,17 +122,15 @@ struct Count {
 }
 
 impl Count {
-    fn decided(&self) -> bool {
-        matches!(self.verdict(), Verdict::Agreed | Verdict::Outvoted)
-    }
-
-    /// States that are not proven agree with one that is. They never outvote, nor do they prove each other.
-    fn verdict(&self) -> Verdict {
-        let of_one_mind = |state: &Checkpoint, all: bool| {
-            self.heard.iter().filter(|said| said.state == *state && (all || said.proven)).count() >= self.majority
+    /// States that are not proven agree with one that is; they never outvote. They prove each other only where nobody
+    /// says otherwise, when `all` have been heard: else a cluster that has lost every proven one had no checkpoint again.
+    fn verdict(&self, all: bool) -> Verdict {
+        let of_one_mind = |state: &Checkpoint, any: bool| {
+            self.heard.iter().filter(|said| said.state == *state && (any || said.proven)).count() >= self.majority
         };
         let others: Vec<&Checkpoint> = self.heard.iter().map(|said| &said.state).filter(|s| **s != self.own).collect();
-        if of_one_mind(&self.own, self.proven) {
+        let undisputed = all && others.is_empty();
+        if of_one_mind(&self.own, self.proven || undisputed) {
             Verdict::Agreed
         } else if others.iter().any(|state| of_one_mind(state, false)) {
             Verdict::Outvoted
@@ -153,16 +152,16 @@ mod tests {
     }
 
     /// The own state is 1, and proven unless told; those above 100 are not.
-    fn verdict(voters: usize, proven: bool, heard: &[u8]) -> Verdict {
+    fn verdict(voters: usize, proven: bool, all: bool, heard: &[u8]) -> Verdict {
         let said = |n: &u8| Testimony { state: state(n % 100), proven: *n < 100 };
         let heard = heard.iter().map(said).collect();
-        Count { majority: voters / 2 + 1, own: state(1), proven, heard }.verdict()
+        Count { majority: voters / 2 + 1, own: state(1), proven, heard }.verdict(all)
     }
 
     #[test]
     fn only_a_majority_of_one_mind_decides() {
         use Verdict::*;
-        let told = |voters, heard: &[u8]| verdict(voters, true, heard);
+        let told = |voters, heard: &[u8]| verdict(voters, true, false, heard);
         assert_eq!(told(1, &[1]), Agreed);
         assert_eq!([told(3, &[1]), told(3, &[1, 1]), told(3, &[1, 2, 1])], [Unclear, Agreed, Agreed]);
         assert_eq!([told(3, &[1, 2]), told(3, &[1, 2, 3]), told(3, &[1, 2, 2])], [Disputed, Disputed, Outvoted]);
@@ -172,9 +171,12 @@ mod tests {
     #[test]
     fn a_state_that_came_with_a_snapshot_outvotes_nobody() {
         use Verdict::*;
-        assert_eq!(verdict(3, true, &[1, 2, 102]), Disputed, "one sent the other its state");
-        assert_eq!(verdict(3, true, &[1, 101]), Agreed);
-        assert_eq!([verdict(3, false, &[101, 1]), verdict(3, false, &[101, 1, 1])], [Unclear, Agreed]);
-        assert_eq!(verdict(3, false, &[101, 2, 2]), Outvoted);
+        let proven = |all, heard: &[u8]| verdict(3, true, all, heard);
+        assert_eq!(proven(true, &[1, 2, 102]), Disputed, "one sent the other its state");
+        assert_eq!(proven(false, &[1, 101]), Agreed);
+        let unproven = |all, heard: &[u8]| verdict(3, false, all, heard);
+        assert_eq!([unproven(false, &[101, 1]), unproven(false, &[101, 1, 1])], [Unclear, Agreed]);
+        assert_eq!([unproven(true, &[101, 101]), unproven(true, &[101, 101, 2])], [Agreed, Disputed]);
+        assert_eq!(unproven(false, &[101, 2, 2]), Outvoted);
     }
 }

@@ -49,19 +49,22 @@ impl Sealed {
         }
         let quiet = self.opening.lock().is_none_or(|last| last + HAND_OVER_MAX < since.at);
         if quiet {
-            self.closed(&[node], since);
+            self.closed(&[node], since, since);
         }
     }
 
-    /// These nodes were sealed and said so.
-    pub fn closed(&self, nodes: &[NodeId], since: Moment) {
-        self.closed.lock().extend(nodes.iter().map(|node| (*node, since)));
+    /// These nodes were sealed, as asked for at `began`, and said so at `since`. Unless shares came in between: what they
+    /// opened may be open.
+    pub fn closed(&self, nodes: &[NodeId], began: Moment, since: Moment) {
+        if self.opening.lock().is_none_or(|last| last < began.at) {
+            self.closed.lock().extend(nodes.iter().map(|node| (*node, since)));
+        }
     }
 
     /// The region was sealed, as asked for at `began`, and said so at `since`.
     pub fn closed_all(&self, nodes: &[NodeId], began: Moment, since: Moment) {
         *self.floor.lock() = Some(began);
-        self.closed(nodes, since);
+        self.closed(nodes, began, since);
     }
 
     /// A true share is on its way; `last`: it may complete its ceremony. Whoever is sealed may open from now on, if as many
@@ -102,7 +105,7 @@ mod tests {
         on_a_board(|board| {
             let sealed = Sealed::new(board.clone(), 2);
             sealed.asked(NodeId(1), moment(1), true);
-            sealed.closed(&[NodeId(1)], moment(2));
+            sealed.closed(&[NodeId(1)], moment(1), moment(2));
             sealed.asked(NodeId(1), moment(3), false);
             sealed.asked(NodeId(2), moment(3), true);
             assert_eq!(board.broken(), []);
@@ -111,6 +114,7 @@ mod tests {
             sealed.brings(1, moment(5), false);
             sealed.brings(2, moment(6), true);
             sealed.asked(NodeId(1), moment(7), true);
+            sealed.closed(&[NodeId(1)], moment(5), moment(7));
             sealed.lives(NodeId(1), 2, moment(8));
             sealed.asked(NodeId(1), moment(9), true);
             assert_eq!(board.broken().len(), 1);

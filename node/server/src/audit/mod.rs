@@ -3,6 +3,8 @@
 //! Must not contain: what a page means (core), who may read it (service).
 
 mod reopen;
+#[cfg(test)]
+mod tests;
 
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
