@@ -2,10 +2,9 @@
 
 use crate::barrier::Barrier;
 use crate::peers::{Peers, Turned};
-use crate::raft::log::Log;
 use crate::raft::snapshot::{Inbox, Progress};
 use crate::raft::wire::{Unreadable, Wire};
-use crate::raft::{Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
+use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
 use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
@@ -33,7 +32,6 @@ const PROPOSAL_MS_MAX: u64 = 10_000;
 pub(crate) struct Ear {
     pub peers: Arc<Peers>,
     pub raft: Raft,
-    pub log: Log,
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
     pub inbox: Inbox,
@@ -86,8 +84,6 @@ impl Ear {
     async fn snapshot(&self, from: NodeId, chunk: pb::SnapshotChunk) -> Result<pb::SnapshotReply, Turned> {
         let vote = match self.inbox.take(from, chunk, self.peers.lineage()).map_err(unreadable)? {
             Progress::Taken => self.own_vote(),
-            // Raft would go back to its end, though the log may have gone on already.
-            Progress::Whole { meta, .. } if self.held(&meta)? => self.own_vote(),
             Progress::Whole { vote, meta, image } => {
                 let snapshot = Snapshot { meta, snapshot: image };
                 #[cfg(feature = "mutants")]
@@ -117,15 +113,6 @@ impl Ear {
             tracing::warn!(%failed, "an older snapshot was not installed");
         }
         None
-    }
-
-    /// Whether the log has all that a snapshot brings, durably. Asked again a moment later if not yet durably.
-    fn held(&self, meta: &SnapshotMeta) -> Result<bool, Turned> {
-        match meta.last_log_id.as_ref().and_then(|last| self.log.holds(last)) {
-            None => Ok(false),
-            Some(true) => Ok(true),
-            Some(false) => Err(Turned::NotYet),
-        }
     }
 
     fn own_vote(&self) -> Vote {

@@ -379,15 +379,7 @@ impl Parts {
             looked: Mutex::new(0),
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
-        let ear_log = log.clone();
-        let ear = Ear {
-            peers: ear_peers,
-            raft: ear_raft,
-            log: ear_log,
-            barrier: ear_barrier,
-            witness,
-            inbox: Inbox::default(),
-        };
+        let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, witness, inbox: Inbox::default() };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
         Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }
     }

@@ -77,13 +77,6 @@ impl Log {
         self.0.applied_end.fetch_max(index + 1, Ordering::Relaxed);
     }
 
-    /// Whether this very entry is in the log; and if it is, whether it is durable.
-    pub fn holds(&self, id: &LogId) -> Option<bool> {
-        let tail = self.0.tail.lock();
-        let in_memory = tail.entries.get(&id.index).is_some_and(|(entry, _)| entry.log_id == *id);
-        in_memory.then_some(id.index < tail.durable_end)
-    }
-
     /// Whether nothing was ever appended.
     pub fn is_empty(&self) -> bool {
         self.0.tail.lock().last.is_none()
