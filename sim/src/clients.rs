@@ -161,7 +161,7 @@ impl Client {
         let errand = self.errand(&self.scene.root, operation);
         let visited =
             errand.run(self.node(), move |life, visit| Box::pin(make_change(life, visit, name, ask, request))).await;
-        self.asked(&visited);
+        self.asked(&visited, 0);
         visited
     }
 
@@ -175,7 +175,7 @@ impl Client {
             )
         });
         let visited = visited.await;
-        self.asked(&visited);
+        self.asked(&visited, 0);
         let attempts = attempt(&visited).into_iter().collect();
         let (seen, revision) = told(visited);
         self.finish(key, Ask::Get, began, seen, (revision, read), attempts);
@@ -201,9 +201,10 @@ impl Client {
         }
     }
 
-    fn asked<T>(&self, visited: &Visited<T>) {
+    fn asked<T>(&self, visited: &Visited<T>, stale_ms: u32) {
         if let (Some(received), true) = (visited.received, visited.answer.is_some() || visited.served) {
-            self.scene.promises.sealed.asked(visited.node, received, visited.served);
+            let stale = Duration::from_millis(stale_ms.into());
+            self.scene.promises.sealed.asked(visited.node, received, stale, visited.served);
         }
     }
 
@@ -216,7 +217,7 @@ impl Client {
         let job = Encryption { scene: self.scene.clone(), key, name, plaintext, pair, read };
         let errand = self.errand(&self.scene.clients[self.number as usize], Operation::Encrypt);
         let visited = errand.run(self.node(), move |life, visit| Box::pin(job.run(life, visit))).await;
-        self.asked(&visited);
+        self.asked(&visited, stale_ms);
         let attempts = attempt(&visited).into_iter().collect();
         let (seen, revision) = match visited.answer {
             Some(Ok(kept)) => {
@@ -262,7 +263,7 @@ impl Client {
             })
         });
         let visited = visited.await;
-        self.asked(&visited);
+        self.asked(&visited, stale_ms);
         let attempts = attempt(&visited).into_iter().collect();
         let (answer, revision) = match visited.answer {
             Some(Ok((plaintext, revision))) => (Some(Ok(plaintext)), revision),

@@ -17,7 +17,7 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared | Mutant::CheckpointNotWitnessed => Promise::States,
         Mutant::SnapshotNotSynced => Promise::Survives,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
-        Mutant::AckBeforeSync => Promise::Sound,
+        Mutant::AckBeforeSync | Mutant::SnapshotAnsweredEarly => Promise::Sound,
         Mutant::VoteNotPersisted => Promise::Raft,
         Mutant::ReadWithoutBarrier | Mutant::BarrierJoinedLate | Mutant::FollowerConfirms => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,

@@ -56,6 +56,8 @@ mutants! {
     FollowerConfirms "follower-confirms";
     /// An installed snapshot is shown before it is durable.
     SnapshotNotSynced "snapshot-not-synced";
+    /// A snapshot is answered for before it is durable.
+    SnapshotAnsweredEarly "snapshot-answered-early";
     /// A snapshot is installed although the state is newer.
     SnapshotOverNewer "snapshot-over-newer-state";
     /// A checkpoint is written whatever the other voters say.

@@ -2,6 +2,7 @@
 
 use crate::barrier::Barrier;
 use crate::peers::{Peers, Turned};
+use crate::raft::log::Log;
 use crate::raft::snapshot::{Inbox, Progress};
 use crate::raft::wire::{Unreadable, Wire};
 use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
@@ -9,32 +10,40 @@ use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::NodeId;
+use claviger_core::planted;
 use claviger_core::txn::{BATCH_BYTES_MAX, SignedBatch};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_request};
 use claviger_world::network::{Frame, FrameKind, PeerCertificate};
 use claviger_world::runtime;
+use futures_util::poll;
 use openraft::entry::EntryPayload;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::RwLock;
 
 #[cfg(feature = "mutants")]
-use {
-    crate::raft::store::Store, claviger_core::planted, openraft::storage::RaftStateMachine, openraft_rt::WatchReceiver,
-};
+use {crate::raft::store::Store, openraft::storage::RaftStateMachine, openraft_rt::WatchReceiver};
 
 /// Longest that a forwarded proposal waits to be applied here, before its sender is told that it is unknown.
 const PROPOSAL_MS_MAX: u64 = 10_000;
+/// Longest that the answer to a snapshot waits for entries that are on their way to the disk.
+const SNAPSHOT_DURABLE_MS_MAX: u64 = 10_000;
 
 /// The ear of a ledger.
 pub(crate) struct Ear {
     pub peers: Arc<Peers>,
     pub raft: Raft,
+    pub log: Log,
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
     pub inbox: Inbox,
+    /// Held by every append while Raft has it, and alone by a snapshot until Raft has it.
+    pub appends: RwLock<()>,
 }
 
 impl Ear {
@@ -71,6 +80,7 @@ impl Ear {
                 return Err(Turned::StrangeMembership);
             }
         }
+        let _turn = self.appends.read().await;
         let response = self.raft.append_entries(request).await.map_err(stopped)?;
         Ok(response.to_wire())
     }
@@ -91,10 +101,51 @@ impl Ear {
                     Some(newer) => newer,
                     None => return Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) }),
                 };
-                self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?.vote
+                self.install(vote, snapshot).await?
             }
         };
         Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
+    }
+
+    /// Answers when all that the snapshot brings is durable here: its leader counts this node for every entry of it. Raft
+    /// answers at once when it knows them to be committed, though they may still be on their way to the disk.
+    async fn install(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {
+        let last = snapshot.meta.last_log_id;
+        if planted!(SnapshotAnsweredEarly) {
+            let raft = self.raft.clone();
+            runtime::spawn(async move { raft.install_full_snapshot(vote, snapshot).await });
+            return Ok(vote);
+        }
+        let theirs = self.hand_over(vote, snapshot).await?;
+        if let Some(last) = last.filter(|_| theirs == vote) {
+            let limit = Duration::from_millis(SNAPSHOT_DURABLE_MS_MAX);
+            runtime::timeout(limit, self.log.durable(last.index)).await.map_err(|_| Turned::NotYet)?;
+        }
+        Ok(theirs)
+    }
+
+    /// Hands a snapshot to Raft, unless the log holds its end already: then Raft's own progress would go back behind what
+    /// it has counted as stored. Nothing is appended between the look and the snapshot's place in Raft's queue.
+    async fn hand_over(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {
+        let alone = self.appends.write().await;
+        let last = snapshot.meta.last_log_id;
+        let held = self.raft.with_raft_state(move |state| {
+            let committed = last.as_ref() <= state.local_committed();
+            let known = committed || last.is_some_and(|last| state.log_ids.get(last.index) == Some(last));
+            (known && *state.vote_ref() == vote).then_some(vote)
+        });
+        if let Some(vote) = held.await.map_err(stopped)? {
+            return Ok(vote);
+        }
+        let mut installing = pin!(self.raft.install_full_snapshot(vote, snapshot));
+        let response = match poll!(installing.as_mut()) {
+            Poll::Ready(response) => response,
+            Poll::Pending => {
+                drop(alone);
+                installing.await
+            }
+        };
+        Ok(response.map_err(stopped)?.vote)
     }
 
     /// For a planted bug: installs a snapshot that is older than the state, past Raft, which would compare. Gives every

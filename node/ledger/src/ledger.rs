@@ -379,7 +379,15 @@ impl Parts {
             looked: Mutex::new(0),
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
-        let ear = Ear { peers: ear_peers, raft: ear_raft, barrier: ear_barrier, witness, inbox: Inbox::default() };
+        let ear = Ear {
+            peers: ear_peers,
+            raft: ear_raft,
+            log: log.clone(),
+            barrier: ear_barrier,
+            witness,
+            inbox: Inbox::default(),
+            appends: tokio::sync::RwLock::default(),
+        };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
         Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }
     }

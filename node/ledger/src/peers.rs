@@ -32,6 +32,7 @@ pub(crate) enum Turned {
     OtherDisk,
     StrangeMembership,
     Unsigned,
+    NotYet,
     Stopped,
 }
 
@@ -49,6 +50,7 @@ impl fmt::Display for Turned {
             Turned::OtherDisk => "the sender's disk is not the one in the roster",
             Turned::StrangeMembership => "a membership names nodes that are not in the roster",
             Turned::Unsigned => "the batch is not signed by this cluster",
+            Turned::NotYet => "this node is still writing what the snapshot brings",
             Turned::Stopped => "this node has stopped",
         })
     }

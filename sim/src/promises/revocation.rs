@@ -66,7 +66,7 @@ struct Change {
 /// How old a barrier may be when an answer is handed over (`FRESH_FOR` of the server).
 const FRESH_FOR: Duration = Duration::from_secs(2);
 /// Between the node's last look at the barrier's age and the moment that we note.
-const SLACK: Duration = Duration::from_millis(100);
+pub(super) const SLACK: Duration = Duration::from_millis(100);
 
 impl Revocation {
     /// Has looked at nothing.
@@ -139,7 +139,7 @@ impl fmt::Display for Way {
 }
 
 /// As long as it takes by a clock that is a tenth too slow.
-fn by_any_clock(time: Duration) -> Duration {
+pub(super) fn by_any_clock(time: Duration) -> Duration {
     time * 11 / 10
 }
 

@@ -1,6 +1,8 @@
 //! A sealed node answers nothing of the data plane: between the moment that it started, or that its sealing was
-//! acknowledged, and the next share that may open it.
+//! acknowledged, and the next share that may open it. Whoever takes stale answers may be served that much longer by a node
+//! that has not heard of the sealing of its region; never by one that was itself asked.
 
+use super::revocation::{SLACK, by_any_clock};
 use super::{Board, Promise};
 use crate::history::Moment;
 use claviger_core::name::NodeId;
@@ -12,8 +14,8 @@ use std::time::Duration;
 /// Follows which nodes must be sealed.
 pub struct Sealed {
     board: Arc<Board>,
-    /// Since when each must be.
-    closed: Mutex<BTreeMap<NodeId, Moment>>,
+    /// Since when each must be, and whether it may have to hear of it first.
+    closed: Mutex<BTreeMap<NodeId, (Moment, Heard)>>,
     /// When a share last came that may have completed a ceremony.
     opening: Mutex<Option<Duration>>,
     /// In which life each was seen last.
@@ -23,6 +25,15 @@ pub struct Sealed {
     brought: Mutex<Vec<(u8, Moment)>>,
     /// When the last seal-all was asked for that was acknowledged: shares from before do not count any more.
     floor: Mutex<Option<Moment>>,
+}
+
+/// How a node came to be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// It started, or was asked itself.
+    Itself,
+    /// Its region was sealed, and it may not have heard of that yet.
+    Region,
 }
 
 /// So long after the last share a hand-over may still be on its way to a node that has started meanwhile.
@@ -56,15 +67,27 @@ impl Sealed {
     /// These nodes were sealed, as asked for at `began`, and said so at `since`. Unless shares came in between: what they
     /// opened may be open.
     pub fn closed(&self, nodes: &[NodeId], began: Moment, since: Moment) {
-        if self.opening.lock().is_none_or(|last| last < began.at) {
-            self.closed.lock().extend(nodes.iter().map(|node| (*node, since)));
+        self.close(nodes, began, (since, Heard::Itself));
+    }
+
+    fn close(&self, nodes: &[NodeId], began: Moment, how: (Moment, Heard)) {
+        if self.opening.lock().is_some_and(|last| last >= began.at) {
+            return;
+        }
+        let mut closed = self.closed.lock();
+        for node in nodes {
+            match how.1 {
+                Heard::Itself => _ = closed.insert(*node, how),
+                // What is sealed already has nothing to hear of.
+                Heard::Region => _ = closed.entry(*node).or_insert(how),
+            }
         }
     }
 
     /// The region was sealed, as asked for at `began`, and said so at `since`.
     pub fn closed_all(&self, nodes: &[NodeId], began: Moment, since: Moment) {
         *self.floor.lock() = Some(began);
-        self.closed(nodes, began, since);
+        self.close(nodes, began, (since, Heard::Region));
     }
 
     /// A true share is on its way; `last`: it may complete its ceremony. Whoever is sealed may open from now on, if as many
@@ -80,10 +103,15 @@ impl Sealed {
         }
     }
 
-    /// A node has answered, or refused, a request of the data plane that it received then.
-    pub fn asked(&self, node: NodeId, received: Moment, served: bool) {
-        let closed = self.closed.lock().get(&node).copied().filter(|since| *since < received);
-        if let Some(since) = closed {
+    /// A node has answered, or refused, a request of the data plane that it received then and that may be answered that
+    /// stale.
+    pub fn asked(&self, node: NodeId, received: Moment, stale: Duration, served: bool) {
+        let held = |(since, heard): &(Moment, Heard)| match heard {
+            Heard::Region if !stale.is_zero() => since.at + by_any_clock(stale) + SLACK < received.at,
+            Heard::Region | Heard::Itself => *since < received,
+        };
+        let closed = self.closed.lock().get(&node).copied().filter(held);
+        if let Some((since, _)) = closed {
             self.board.expect(Promise::Sealed, !served, || {
                 format!("node {node} answered a request of {:?}, sealed since {:?}", received.at, since.at)
             });
@@ -104,23 +132,40 @@ mod tests {
     fn a_node_answers_again_only_after_shares_came() {
         on_a_board(|board| {
             let sealed = Sealed::new(board.clone(), 2);
-            sealed.asked(NodeId(1), moment(1), true);
+            sealed.asked(NodeId(1), moment(1), Duration::ZERO, true);
             sealed.closed(&[NodeId(1)], moment(1), moment(2));
-            sealed.asked(NodeId(1), moment(3), false);
-            sealed.asked(NodeId(2), moment(3), true);
+            sealed.asked(NodeId(1), moment(3), Duration::ZERO, false);
+            sealed.asked(NodeId(2), moment(3), Duration::ZERO, true);
             assert_eq!(board.broken(), []);
-            sealed.asked(NodeId(1), moment(4), true);
+            sealed.asked(NodeId(1), moment(4), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.brings(1, moment(5), false);
             sealed.brings(2, moment(6), true);
-            sealed.asked(NodeId(1), moment(7), true);
+            sealed.asked(NodeId(1), moment(7), Duration::ZERO, true);
             sealed.closed(&[NodeId(1)], moment(5), moment(7));
             sealed.lives(NodeId(1), 2, moment(8));
-            sealed.asked(NodeId(1), moment(9), true);
+            sealed.asked(NodeId(1), moment(9), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.lives(NodeId(1), 3, moment(100));
-            sealed.asked(NodeId(1), moment(101), true);
+            sealed.asked(NodeId(1), moment(101), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 2);
+        });
+    }
+
+    #[test]
+    fn a_stale_answer_may_come_from_a_node_that_has_not_heard_of_the_sealing() {
+        on_a_board(|board| {
+            let (sealed, stale) = (Sealed::new(board.clone(), 2), Duration::from_secs(3));
+            sealed.closed_all(&[NodeId(1), NodeId(2)], moment(2), moment(3));
+            sealed.asked(NodeId(1), moment(5), stale, true);
+            assert_eq!(board.broken(), []);
+            sealed.asked(NodeId(1), moment(5), Duration::ZERO, true);
+            assert_eq!(board.broken().len(), 1);
+            sealed.asked(NodeId(1), moment(9), stale, true);
+            assert_eq!(board.broken().len(), 2);
+            sealed.closed(&[NodeId(2)], moment(10), moment(11));
+            sealed.asked(NodeId(2), moment(12), stale, true);
+            assert_eq!(board.broken().len(), 3);
         });
     }
 
@@ -131,10 +176,10 @@ mod tests {
             sealed.brings(1, moment(1), false);
             sealed.closed_all(&[NodeId(1)], moment(2), moment(3));
             sealed.brings(2, moment(4), true);
-            sealed.asked(NodeId(1), moment(5), true);
+            sealed.asked(NodeId(1), moment(5), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.brings(1, moment(6), true);
-            sealed.asked(NodeId(1), moment(7), true);
+            sealed.asked(NodeId(1), moment(7), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
         });
     }

@@ -19,13 +19,17 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 const VOTE: &[u8] = b"vote";
 const PURGED: &[u8] = b"purged";
 /// Bytes of entries that one append carries to a peer, and that one read hands to the machine: a frame less its rest.
 const READ_BYTES_MAX: usize = BATCH_BYTES_MAX + (512 << 10);
+/// Entries that the start reads at a time.
+const OPEN_PAIRS: usize = 16;
 /// Bytes of entries that are kept in memory once they are on disk.
 const TAIL_BYTES_MAX: usize = 32 << 20;
 
@@ -39,6 +43,8 @@ struct Shared {
     tail: Mutex<Tail>,
     /// One more than the last index applied: what must never be truncated again.
     applied_end: AtomicU64,
+    /// Told whenever more is durable than before.
+    settled: Notify,
 }
 
 /// The newest part of the log, in memory.
@@ -65,16 +71,30 @@ impl Log {
         let read = |key| disk.read(Space::Raft, key).map_err(Fatal::Disk);
         let purged = read(PURGED)?.map(decode::<LogId>).transpose().map_err(damaged)?;
         let vote = read(VOTE)?.map(decode::<Vote>).transpose().map_err(damaged)?;
-        let last = last_entry(&*disk)?.map(|entry| entry.log_id).or(purged);
+        let Found { last, first_batch } = read_all(&*disk, purged)?;
         let durable_end = last.map_or(0, |l| l.index + 1);
-        let first_batch = first_batch(&*disk)?;
         let tail = Tail { durable_end, last, purged, vote, first_batch, ..Tail::default() };
-        Ok(Log(Arc::new(Shared { disk, halt, tail: Mutex::new(tail), applied_end: AtomicU64::new(0) })))
+        let (tail, applied_end, settled) = (Mutex::new(tail), AtomicU64::new(0), Notify::new());
+        Ok(Log(Arc::new(Shared { disk, halt, tail, applied_end, settled })))
     }
 
-    /// Takes note that the machine has applied everything up to `index`.
+    /// Takes note that the machine has applied everything up to `index`, durably.
     pub fn applied(&self, index: u64) {
         self.0.applied_end.fetch_max(index + 1, Ordering::Relaxed);
+        self.0.settled.notify_waiters();
+    }
+
+    /// Waits until everything up to `index` is durable on this node, as entries or as what they did.
+    pub async fn durable(&self, index: u64) {
+        loop {
+            let mut settled = pin!(self.0.settled.notified());
+            settled.as_mut().enable();
+            let end = self.0.tail.lock().durable_end.max(self.0.applied_end.load(Ordering::Relaxed));
+            if index < end {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Whether nothing was ever appended.
@@ -102,6 +122,11 @@ impl Log {
     /// Whether appends are refused.
     pub fn closed(&self) -> bool {
         self.0.tail.lock().closed
+    }
+
+    fn settle(&self, end: u64, edition: u64) {
+        self.0.tail.lock().settle(end, edition);
+        self.0.settled.notify_waiters();
     }
 
     async fn write(&self, batch: Batch) -> Result<(), io::Error> {
@@ -288,7 +313,7 @@ impl RaftLogStorage<Types> for Log {
             callback.io_completed(Ok(()));
             runtime::spawn(async move {
                 if stored.await.map_err(|failed| log.failed(failed)).is_ok() {
-                    log.0.tail.lock().settle(end, edition);
+                    log.settle(end, edition);
                 }
             });
             return Ok(());
@@ -296,7 +321,7 @@ impl RaftLogStorage<Types> for Log {
         runtime::spawn(async move {
             let done = stored.await.map_err(|failed| log.failed(failed));
             if done.is_ok() {
-                log.0.tail.lock().settle(end, edition);
+                log.settle(end, edition);
             }
             callback.io_completed(done);
         });
@@ -336,38 +361,38 @@ impl RaftLogStorage<Types> for Log {
     }
 }
 
-fn last_entry(disk: &dyn Disk) -> Result<Option<Entry>, Fatal> {
-    // The log is scanned by halves: a disk reads forward only, and entries have no gap between them.
-    let first_from = |index: u64| disk.scan(Space::Log, &key(index), None, 1).map_err(Fatal::Disk);
-    let Some((first, _)) = first_from(0)?.pop() else { return Ok(None) };
-    let start = u64::from_be_bytes(first[..].try_into().map_err(|_| Fatal::Damaged("a log key"))?);
-    let (mut low, mut step) = (start, 1_u64);
-    while !first_from(low.saturating_add(step))?.is_empty() {
-        (low, step) = (low + step, step * 2);
-    }
-    while step > 1 {
-        step /= 2;
-        if !first_from(low + step)?.is_empty() {
-            low += step;
-        }
-    }
-    let Some((_, stored)) = first_from(low)?.pop() else { return Ok(None) };
-    decode(stored).map(Some).map_err(damaged)
+/// What the log holds, read from end to end: damage in an entry that nobody has asked for yet shows at the start, and not
+/// when a peer needs it.
+struct Found {
+    last: Option<LogId>,
+    /// Index of the first batch.
+    first_batch: Option<u64>,
 }
 
-/// Index of the first batch that the disk holds. It is sought from the beginning: once there is one, it comes soon.
-fn first_batch(disk: &dyn Disk) -> Result<Option<u64>, Fatal> {
+fn read_all(disk: &dyn Disk, purged: Option<LogId>) -> Result<Found, Fatal> {
+    let mut found = Found { last: purged, first_batch: None };
     let mut from = key(0);
     loop {
-        let pairs = disk.scan(Space::Log, &from, None, 16).map_err(Fatal::Disk)?;
-        let Some((last, _)) = pairs.last() else { return Ok(None) };
+        let pairs = disk.scan(Space::Log, &from, None, OPEN_PAIRS).map_err(Fatal::Disk)?;
+        let Some((last, _)) = pairs.last() else { return Ok(found) };
         from = Bytes::from([last, &[0][..]].concat());
-        for (_, stored) in pairs {
-            let entry: Entry = decode(stored).map_err(damaged)?;
-            if matches!(entry.payload, EntryPayload::Normal(_)) {
-                return Ok(Some(entry.log_id.index));
-            }
+        pairs.into_iter().try_for_each(|(at, stored)| found.add(&at, stored))?;
+    }
+}
+
+impl Found {
+    /// Takes the next entry, which must follow from the one before.
+    fn add(&mut self, at: &[u8], stored: Bytes) -> Result<(), Fatal> {
+        let entry: Entry = decode(stored).map_err(damaged)?;
+        let (id, expected) = (entry.log_id, self.last.map_or(0, |l| l.index + 1));
+        if at != &key(id.index)[..] || id.index != expected || Some(id.leader_id) < self.last.map(|l| l.leader_id) {
+            return Err(Fatal::Damaged("the order of Raft's log"));
         }
+        if matches!(entry.payload, EntryPayload::Normal(_)) {
+            self.first_batch.get_or_insert(id.index);
+        }
+        self.last = Some(id);
+        Ok(())
     }
 }
 
