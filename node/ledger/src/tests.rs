@@ -2,7 +2,9 @@
 
 use crate::machine::tests::{founding_txn, genesis, key, store};
 use crate::machine::{Memory, lineage_of};
-use crate::{Author, Fatal, Ledger, LedgerConfig, Observer, PinRefused, ProposeFailed, Revision, Timings, World};
+use crate::{
+    Author, Fatal, Ledger, LedgerConfig, Observer, PinRefused, ProposeFailed, Revision, StartFailed, Timings, World,
+};
 use claviger_core::crypto::sign_batch;
 use claviger_core::name::{NodeId, TxnId};
 use claviger_core::record::RecordKey;
@@ -123,6 +125,12 @@ impl Rig {
     }
 
     async fn start(&self) -> Ledger {
+        let ledger = self.try_start().await.unwrap();
+        ledger.set_author(Some(Arc::new(Keyring)));
+        ledger
+    }
+
+    async fn try_start(&self) -> Result<Ledger, StartFailed> {
         let config = LedgerConfig {
             node: NodeId(1),
             cluster: genesis().cluster,
@@ -135,9 +143,7 @@ impl Rig {
             clock: Arc::new(Stopwatch(runtime::now())),
             entropy: self.entropy.clone(),
         };
-        let ledger = Ledger::start(config, world, self.told.clone()).await.unwrap();
-        ledger.set_author(Some(Arc::new(Keyring)));
-        ledger
+        Ledger::start(config, world, self.told.clone()).await
     }
 
     async fn founded(&self) -> Ledger {
@@ -311,5 +317,30 @@ fn nothing_is_kept_for_a_proposer_that_is_gone() {
         runtime::sleep(Duration::from_millis(100)).await;
         assert_eq!(ledger.proposer().kept(), (0, 0, 0));
         assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 1, "and nothing of it happens");
+    });
+}
+
+#[test]
+fn a_log_with_a_hole_or_an_entry_in_another_place_is_not_opened() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.founded().await;
+        for id in 0..4 {
+            ledger.propose(idle(&ledger, 0xc0 + id), LIMIT).await.unwrap();
+        }
+        ledger.shutdown().await;
+        let entries = || rig.disk.scan(Space::Log, &[], None, 100).unwrap();
+        let (held, place) = (entries(), |index: usize| (Space::Log, entries()[index].0.clone()));
+        assert!(held.len() > 5, "the founding, a blank one, and five batches");
+        for index in 1..held.len() - 1 {
+            let at = place(index);
+            let gone = rig.disk.0.lock().0.remove(&at).unwrap();
+            assert!(matches!(rig.try_start().await.err(), Some(StartFailed::Damaged(_))), "without {index}");
+            rig.disk.0.lock().0.insert(at.clone(), held[index - 1].1.clone());
+            assert!(matches!(rig.try_start().await.err(), Some(StartFailed::Damaged(_))), "another at {index}");
+            rig.disk.0.lock().0.insert(at, gone);
+        }
+        let ledger = rig.start().await;
+        assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 5);
     });
 }
