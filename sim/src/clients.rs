@@ -161,7 +161,7 @@ impl Client {
         let errand = self.errand(&self.scene.root, operation);
         let visited =
             errand.run(self.node(), move |life, visit| Box::pin(make_change(life, visit, name, ask, request))).await;
-        self.asked(&visited, 0);
+        self.asked_to_change(&visited);
         visited
     }
 
@@ -202,9 +202,18 @@ impl Client {
     }
 
     fn asked<T>(&self, visited: &Visited<T>, stale_ms: u32) {
+        self.was_asked(visited, visited.handed, stale_ms);
+    }
+
+    /// That a change has happened may be told when the node is sealed meanwhile: it is made, and gives nothing away.
+    fn asked_to_change<T>(&self, visited: &Visited<T>) {
+        self.was_asked(visited, None, 0);
+    }
+
+    fn was_asked<T>(&self, visited: &Visited<T>, handed: Option<Moment>, stale_ms: u32) {
         if let (Some(received), true) = (visited.received, visited.answer.is_some() || visited.served) {
             let stale = Duration::from_millis(stale_ms.into());
-            self.scene.promises.sealed.asked(visited.node, received, stale, visited.served);
+            self.scene.promises.sealed.asked(visited.node, (received, handed), stale, visited.served);
         }
     }
 

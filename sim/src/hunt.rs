@@ -21,7 +21,7 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::VoteNotPersisted => Promise::Raft,
         Mutant::ReadWithoutBarrier | Mutant::BarrierJoinedLate | Mutant::FollowerConfirms => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
-        Mutant::OutcomesNotInSnapshot => Promise::States,
+        Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,
         Mutant::VersionReused | Mutant::VersionBeforeCommit => Promise::Versions,
         Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld => Promise::Revocation,
@@ -69,7 +69,7 @@ pub fn hunt(wanted: &[Mutant], within: u64, jobs: usize) -> bool {
 fn line(mutant: Mutant, caught: &Caught) -> String {
     let promise = breaks(mutant);
     let what = caught.report.broken.iter().find(|b| b.promise == promise).map_or("", |b| b.what.as_str());
-    let what: String = what.chars().take(90).collect();
+    let what: String = what.lines().next().unwrap_or_default().chars().take(90).collect();
     format!(
         "{:<26} seed {:<4} {:<13} executed {:>8}: {what}",
         mutant.word(),

@@ -153,6 +153,8 @@ pub async fn seal_region(scene: &Arc<Scene>, node: NodeId, dice: &Dice) -> bool 
     let Some(Ok((epoch, _))) = sealed.await.answer else { return false };
     let (all, since) = (scene.house.all(), scene.trace.moment());
     scene.promises.sealed.closed_all(&all, began, since);
+    // The one that was asked has wiped its own keys before it answered.
+    scene.promises.sealed.closed(&[node], began, since);
     scene.trace.tell(0, &format!("the region was sealed, epoch {epoch}"));
     true
 }

@@ -58,6 +58,8 @@ mutants! {
     SnapshotNotSynced "snapshot-not-synced";
     /// A snapshot is answered for before it is durable.
     SnapshotAnsweredEarly "snapshot-answered-early";
+    /// A follower applies what it appends before it is committed, and keeps it when the log is truncated.
+    TruncationKeepsApplied "truncation-keeps-applied";
     /// A snapshot is installed although the state is newer.
     SnapshotOverNewer "snapshot-over-newer-state";
     /// A checkpoint is written whatever the other voters say.

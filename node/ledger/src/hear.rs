@@ -1,11 +1,11 @@
 //! Frames from other nodes: checked against the roster, then handed to Raft, to the barrier, or into the log.
 
 use crate::barrier::Barrier;
+use crate::install::Installer;
 use crate::peers::{Peers, Turned};
-use crate::raft::log::Log;
 use crate::raft::snapshot::{Inbox, Progress};
-use crate::raft::wire::{Unreadable, Wire};
-use crate::raft::{Proposal, Raft, Snapshot, Types, Vote};
+use crate::raft::wire::{Unreadable, Wire, need};
+use crate::raft::{Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
 use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
@@ -16,34 +16,28 @@ use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{barrier_reply, propose_reply, raft_reply, raft_request};
 use claviger_world::network::{Frame, FrameKind, PeerCertificate};
 use claviger_world::runtime;
-use futures_util::poll;
 use openraft::entry::EntryPayload;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::RwLock;
 
 #[cfg(feature = "mutants")]
 use {crate::raft::store::Store, openraft::storage::RaftStateMachine, openraft_rt::WatchReceiver};
 
 /// Longest that a forwarded proposal waits to be applied here, before its sender is told that it is unknown.
 const PROPOSAL_MS_MAX: u64 = 10_000;
-/// Longest that the answer to a snapshot waits for entries that are on their way to the disk.
-const SNAPSHOT_DURABLE_MS_MAX: u64 = 10_000;
+/// Terms that a peer may be ahead: as many as elections without a pause come to in months.
+const TERMS_AHEAD_MAX: u64 = 1 << 24;
 
 /// The ear of a ledger.
 pub(crate) struct Ear {
     pub peers: Arc<Peers>,
     pub raft: Raft,
-    pub log: Log,
+    pub installer: Installer,
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
     pub inbox: Inbox,
-    /// Held by every append while Raft has it, and alone by a snapshot until Raft has it.
-    pub appends: RwLock<()>,
 }
 
 impl Ear {
@@ -62,17 +56,18 @@ impl Ear {
     async fn raft(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
         let (from, request) = self.peers.open::<pb::RaftRequest>(from, body)?;
         let body = match request.body.ok_or(Turned::Unreadable)? {
-            raft_request::Body::Append(append) => raft_reply::Body::Append(self.append(append).await?),
-            raft_request::Body::Vote(vote) => raft_reply::Body::Vote(self.vote(vote, false).await?),
-            raft_request::Body::PreVote(vote) => raft_reply::Body::Vote(self.vote(vote, true).await?),
+            raft_request::Body::Append(append) => raft_reply::Body::Append(self.append(from, append).await?),
+            raft_request::Body::Vote(vote) => raft_reply::Body::Vote(self.vote(from, vote, false).await?),
+            raft_request::Body::PreVote(vote) => raft_reply::Body::Vote(self.vote(from, vote, true).await?),
             raft_request::Body::Snapshot(chunk) => raft_reply::Body::Snapshot(self.snapshot(from, chunk).await?),
-            raft_request::Body::Transfer(transfer) => raft_reply::Body::Transfer(self.transfer(transfer).await?),
+            raft_request::Body::Transfer(transfer) => raft_reply::Body::Transfer(self.transfer(from, transfer).await?),
         };
         self.peers.seal(from, pb::RaftReply { envelope: None, body: Some(body) })
     }
 
-    async fn append(&self, append: pb::RaftAppend) -> Result<pb::RaftAppendReply, Turned> {
-        let request = AppendEntriesRequest::<Types>::from_wire(append).map_err(unreadable)?;
+    async fn append(&self, from: NodeId, append: pb::RaftAppend) -> Result<pb::RaftAppendReply, Turned> {
+        let mut request = AppendEntriesRequest::<Types>::from_wire(append).map_err(unreadable)?;
+        self.speaks_for_itself(from, &request.vote)?;
         for entry in &request.entries {
             if let EntryPayload::Membership(membership) = &entry.payload
                 && !self.peers.knows_all(membership.nodes().map(|(id, _)| *id))
@@ -80,72 +75,52 @@ impl Ear {
                 return Err(Turned::StrangeMembership);
             }
         }
-        let _turn = self.appends.read().await;
-        let response = self.raft.append_entries(request).await.map_err(stopped)?;
-        Ok(response.to_wire())
+        if planted!(TruncationKeepsApplied) {
+            request.leader_commit = request.leader_commit.max(request.entries.last().map(|entry| entry.log_id));
+        }
+        Ok(self.installer.append(request).await?.to_wire())
     }
 
-    async fn vote(&self, vote: pb::RaftVoteRequest, before: bool) -> Result<pb::RaftVoteReply, Turned> {
+    /// A node leads and stands for election in its own name only, and in no term that honest elections do not reach: the
+    /// highest one would be the last.
+    fn speaks_for_itself(&self, from: NodeId, vote: &Vote) -> Result<(), Turned> {
+        let near = vote.leader_id.term <= self.own_vote().leader_id.term.saturating_add(TERMS_AHEAD_MAX);
+        (vote.leader_id.node_id == from.0 && near).then_some(()).ok_or(Turned::StrangeVote)
+    }
+
+    async fn vote(&self, from: NodeId, vote: pb::RaftVoteRequest, before: bool) -> Result<pb::RaftVoteReply, Turned> {
         let request = VoteRequest::<Types>::from_wire(vote).map_err(unreadable)?;
+        self.speaks_for_itself(from, &request.vote)?;
         let response = if before { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
         Ok(response.map_err(stopped)?.to_wire())
     }
 
     async fn snapshot(&self, from: NodeId, chunk: pb::SnapshotChunk) -> Result<pb::SnapshotReply, Turned> {
+        self.speaks_for_itself(from, &need(chunk.vote).map_err(unreadable)?)?;
         let vote = match self.inbox.take(from, chunk, self.peers.lineage()).map_err(unreadable)? {
             Progress::Taken => self.own_vote(),
+            Progress::Whole { vote, .. } if vote < self.own_vote() => self.own_vote(),
             Progress::Whole { vote, meta, image } => {
+                self.proper(&vote, &meta)?;
                 let snapshot = Snapshot { meta, snapshot: image };
                 #[cfg(feature = "mutants")]
                 let snapshot = match self.install_older(snapshot).await {
                     Some(newer) => newer,
                     None => return Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) }),
                 };
-                self.install(vote, snapshot).await?
+                self.installer.install(vote, snapshot).await?
             }
         };
         Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
     }
 
-    /// Answers when all that the snapshot brings is durable here: its leader counts this node for every entry of it. Raft
-    /// answers at once when it knows them to be committed, though they may still be on their way to the disk.
-    async fn install(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {
-        let last = snapshot.meta.last_log_id;
-        if planted!(SnapshotAnsweredEarly) {
-            let raft = self.raft.clone();
-            runtime::spawn(async move { raft.install_full_snapshot(vote, snapshot).await });
-            return Ok(vote);
+    /// A snapshot ends in no later term than its leader's, and its members are in the roster.
+    fn proper(&self, vote: &Vote, meta: &SnapshotMeta) -> Result<(), Turned> {
+        if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
+            return Err(Turned::StrangeVote);
         }
-        let theirs = self.hand_over(vote, snapshot).await?;
-        if let Some(last) = last.filter(|_| theirs == vote) {
-            let limit = Duration::from_millis(SNAPSHOT_DURABLE_MS_MAX);
-            runtime::timeout(limit, self.log.durable(last.index)).await.map_err(|_| Turned::NotYet)?;
-        }
-        Ok(theirs)
-    }
-
-    /// Hands a snapshot to Raft, unless the log holds its end already: then Raft's own progress would go back behind what
-    /// it has counted as stored. Nothing is appended between the look and the snapshot's place in Raft's queue.
-    async fn hand_over(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {
-        let alone = self.appends.write().await;
-        let last = snapshot.meta.last_log_id;
-        let held = self.raft.with_raft_state(move |state| {
-            let committed = last.as_ref() <= state.local_committed();
-            let known = committed || last.is_some_and(|last| state.log_ids.get(last.index) == Some(last));
-            (known && *state.vote_ref() == vote).then_some(vote)
-        });
-        if let Some(vote) = held.await.map_err(stopped)? {
-            return Ok(vote);
-        }
-        let mut installing = pin!(self.raft.install_full_snapshot(vote, snapshot));
-        let response = match poll!(installing.as_mut()) {
-            Poll::Ready(response) => response,
-            Poll::Pending => {
-                drop(alone);
-                installing.await
-            }
-        };
-        Ok(response.map_err(stopped)?.vote)
+        let known = self.peers.knows_all(meta.last_membership.nodes().map(|(id, _)| *id));
+        known.then_some(()).ok_or(Turned::StrangeMembership)
     }
 
     /// For a planted bug: installs a snapshot that is older than the state, past Raft, which would compare. Gives every
@@ -171,8 +146,9 @@ impl Ear {
         self.raft.server_metrics().borrow_watched().vote
     }
 
-    async fn transfer(&self, transfer: pb::RaftTransfer) -> Result<pb::RaftTransferReply, Turned> {
+    async fn transfer(&self, from: NodeId, transfer: pb::RaftTransfer) -> Result<pb::RaftTransferReply, Turned> {
         let request = TransferLeaderRequest::<Types>::from_wire(transfer).map_err(unreadable)?;
+        self.speaks_for_itself(from, request.from_leader())?;
         let accepted = self.raft.handle_transfer_leader(request).await.map_err(stopped)?.is_ok();
         Ok(pb::RaftTransferReply { accepted })
     }

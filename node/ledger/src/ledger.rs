@@ -2,6 +2,7 @@
 
 use crate::barrier::Barrier;
 use crate::hear::Ear;
+use crate::install::Installer;
 use crate::keeper::Keeper;
 use crate::machine::{LoadFailed, Machine, lineage_of};
 use crate::node_files::NodeFiles;
@@ -68,6 +69,9 @@ impl Ledger {
         let log = Log::open(world.disk.clone(), halt.clone()).map_err(not_opened)?;
         let store =
             Store::open(world.disk.clone(), log.clone(), machine, observer, halt.clone()).map_err(not_loaded)?;
+        if log.purged() > store.last() {
+            return Err(StartFailed::Damaged("the state is older than the beginning of Raft's log"));
+        }
         let stage = store.stage();
         let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
         let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
@@ -382,11 +386,10 @@ impl Parts {
         let ear = Ear {
             peers: ear_peers,
             raft: ear_raft,
-            log: log.clone(),
+            installer: Installer::new(raft.clone(), log.clone()),
             barrier: ear_barrier,
             witness,
             inbox: Inbox::default(),
-            appends: tokio::sync::RwLock::default(),
         };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
         Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }

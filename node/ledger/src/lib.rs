@@ -8,6 +8,7 @@
 
 mod barrier;
 mod hear;
+mod install;
 mod keeper;
 mod ledger;
 mod machine;

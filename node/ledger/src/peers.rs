@@ -32,6 +32,7 @@ pub(crate) enum Turned {
     OtherDisk,
     StrangeMembership,
     Unsigned,
+    StrangeVote,
     NotYet,
     Stopped,
 }
@@ -50,6 +51,7 @@ impl fmt::Display for Turned {
             Turned::OtherDisk => "the sender's disk is not the one in the roster",
             Turned::StrangeMembership => "a membership names nodes that are not in the roster",
             Turned::Unsigned => "the batch is not signed by this cluster",
+            Turned::StrangeVote => "a vote is not the sender's, or of a term that it cannot be in",
             Turned::NotYet => "this node is still writing what the snapshot brings",
             Turned::Stopped => "this node has stopped",
         })

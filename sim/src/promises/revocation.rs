@@ -64,7 +64,7 @@ struct Change {
 }
 
 /// How old a barrier may be when an answer is handed over (`FRESH_FOR` of the server).
-const FRESH_FOR: Duration = Duration::from_secs(2);
+pub(super) const FRESH_FOR: Duration = Duration::from_secs(2);
 /// Between the node's last look at the barrier's age and the moment that we note.
 pub(super) const SLACK: Duration = Duration::from_millis(100);
 

@@ -2,7 +2,7 @@
 //! acknowledged, and the next share that may open it. Whoever takes stale answers may be served that much longer by a node
 //! that has not heard of the sealing of its region; never by one that was itself asked.
 
-use super::revocation::{SLACK, by_any_clock};
+use super::revocation::{FRESH_FOR, SLACK, by_any_clock};
 use super::{Board, Promise};
 use crate::history::Moment;
 use claviger_core::name::NodeId;
@@ -103,15 +103,18 @@ impl Sealed {
         }
     }
 
-    /// A node has answered, or refused, a request of the data plane that it received then and that may be answered that
-    /// stale.
-    pub fn asked(&self, node: NodeId, received: Moment, stale: Duration, served: bool) {
-        let held = |(since, heard): &(Moment, Heard)| match heard {
-            Heard::Region if !stale.is_zero() => since.at + by_any_clock(stale) + SLACK < received.at,
-            Heard::Region | Heard::Itself => *since < received,
+    /// A node has answered, or refused, a request of the data plane: when it had it, when it handed the answer over, and how
+    /// stale that may be.
+    pub fn asked(&self, node: NodeId, (received, handed): (Moment, Option<Moment>), stale: Duration, served: bool) {
+        let Some((since, heard)) = self.closed.lock().get(&node).copied() else { return };
+        let later = |moment: Moment, time: Duration| since.at + by_any_clock(time) + SLACK < moment.at;
+        let held = match heard {
+            // Its keys were wiped before it said so.
+            Heard::Itself => since < received || handed.is_some_and(|handed| since < handed),
+            Heard::Region if stale.is_zero() => since < received || handed.is_some_and(|h| later(h, FRESH_FOR)),
+            Heard::Region => later(received, stale),
         };
-        let closed = self.closed.lock().get(&node).copied().filter(held);
-        if let Some((since, _)) = closed {
+        if held {
             self.board.expect(Promise::Sealed, !served, || {
                 format!("node {node} answered a request of {:?}, sealed since {:?}", received.at, since.at)
             });
@@ -132,22 +135,22 @@ mod tests {
     fn a_node_answers_again_only_after_shares_came() {
         on_a_board(|board| {
             let sealed = Sealed::new(board.clone(), 2);
-            sealed.asked(NodeId(1), moment(1), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(1), None), Duration::ZERO, true);
             sealed.closed(&[NodeId(1)], moment(1), moment(2));
-            sealed.asked(NodeId(1), moment(3), Duration::ZERO, false);
-            sealed.asked(NodeId(2), moment(3), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(3), None), Duration::ZERO, false);
+            sealed.asked(NodeId(2), (moment(3), None), Duration::ZERO, true);
             assert_eq!(board.broken(), []);
-            sealed.asked(NodeId(1), moment(4), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(4), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.brings(1, moment(5), false);
             sealed.brings(2, moment(6), true);
-            sealed.asked(NodeId(1), moment(7), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(7), None), Duration::ZERO, true);
             sealed.closed(&[NodeId(1)], moment(5), moment(7));
             sealed.lives(NodeId(1), 2, moment(8));
-            sealed.asked(NodeId(1), moment(9), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(9), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.lives(NodeId(1), 3, moment(100));
-            sealed.asked(NodeId(1), moment(101), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(101), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 2);
         });
     }
@@ -157,15 +160,19 @@ mod tests {
         on_a_board(|board| {
             let (sealed, stale) = (Sealed::new(board.clone(), 2), Duration::from_secs(3));
             sealed.closed_all(&[NodeId(1), NodeId(2)], moment(2), moment(3));
-            sealed.asked(NodeId(1), moment(5), stale, true);
+            sealed.asked(NodeId(1), (moment(5), None), stale, true);
             assert_eq!(board.broken(), []);
-            sealed.asked(NodeId(1), moment(5), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(5), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
-            sealed.asked(NodeId(1), moment(9), stale, true);
+            sealed.asked(NodeId(1), (moment(9), None), stale, true);
             assert_eq!(board.broken().len(), 2);
             sealed.closed(&[NodeId(2)], moment(10), moment(11));
-            sealed.asked(NodeId(2), moment(12), stale, true);
+            sealed.asked(NodeId(2), (moment(12), None), stale, true);
             assert_eq!(board.broken().len(), 3);
+            sealed.asked(NodeId(2), (moment(9), Some(moment(12))), stale, true);
+            assert_eq!(board.broken().len(), 4);
+            sealed.asked(NodeId(2), (moment(9), Some(moment(10))), stale, true);
+            assert_eq!(board.broken().len(), 4);
         });
     }
 
@@ -176,10 +183,10 @@ mod tests {
             sealed.brings(1, moment(1), false);
             sealed.closed_all(&[NodeId(1)], moment(2), moment(3));
             sealed.brings(2, moment(4), true);
-            sealed.asked(NodeId(1), moment(5), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(5), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.brings(1, moment(6), true);
-            sealed.asked(NodeId(1), moment(7), Duration::ZERO, true);
+            sealed.asked(NodeId(1), (moment(7), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
         });
     }

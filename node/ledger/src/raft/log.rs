@@ -84,16 +84,37 @@ impl Log {
         self.0.settled.notify_waiters();
     }
 
-    /// Waits until everything up to `index` is durable on this node, as entries or as what they did.
-    pub async fn durable(&self, index: u64) {
+    /// Waits until an entry, and everything before it, is durable on this node: in the log, or as what they did.
+    pub async fn durable(&self, id: LogId) {
         loop {
             let mut settled = pin!(self.0.settled.notified());
             settled.as_mut().enable();
-            let end = self.0.tail.lock().durable_end.max(self.0.applied_end.load(Ordering::Relaxed));
-            if index < end {
+            if self.has(&id) {
                 return;
             }
             settled.await;
+        }
+    }
+
+    fn has(&self, id: &LogId) -> bool {
+        if id.index < self.0.applied_end.load(Ordering::Relaxed) {
+            return true;
+        }
+        if id.index >= self.0.tail.lock().durable_end {
+            return false;
+        }
+        self.read(id.index, id.index + 1).is_ok_and(|found| found.first().is_some_and(|entry| entry.log_id == *id))
+    }
+
+    /// The last entry that is not there any more, because a snapshot covers it.
+    pub fn purged(&self) -> Option<LogId> {
+        self.0.tail.lock().purged
+    }
+
+    /// Adds to the batch that installs a snapshot: the log begins after it, so that no crash leaves a gap between.
+    pub fn superseded(&self, last: &LogId, batch: &mut Batch) {
+        if self.purged().as_ref() < Some(last) {
+            forget(last, batch);
         }
     }
 
@@ -330,25 +351,28 @@ impl RaftLogStorage<Types> for Log {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
         let from = last.map_or(0, |l| l.index + 1);
-        if from < self.0.applied_end.load(Ordering::Relaxed) {
+        if from < self.0.applied_end.load(Ordering::Relaxed) && !planted!(TruncationKeepsApplied) {
             self.0.halt.halt(Fatal::TruncatedApplied { index: from });
             return Err(io::Error::other("Raft wants to truncate what was applied"));
         }
         let mut batch = Batch::default();
         batch.delete_range(Space::Log, key(from), key(u64::MAX));
-        let written = {
+        let (written, edition) = {
             let mut tail = self.0.tail.lock();
             tail.cut_from(from);
             tail.last = last.or(tail.purged);
-            self.0.disk.write(batch)
+            (self.0.disk.write(batch), tail.edition)
         };
-        written.await.map_err(|failed| self.failed(failed))
+        written.await.map_err(|failed| self.failed(failed))?;
+        // Whatever was on its way before is durable now too: the disk keeps their order.
+        self.settle(from, edition);
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         let end = upto.index + 1;
         let mut batch = Batch::default();
-        batch.delete_range(Space::Log, key(0), key(end)).put(Space::Raft, PURGED, encode(&upto));
+        forget(&upto, &mut batch);
         let written = {
             let mut tail = self.0.tail.lock();
             tail.cut_to(end);
@@ -359,6 +383,11 @@ impl RaftLogStorage<Types> for Log {
         };
         written.await.map_err(|failed| self.failed(failed))
     }
+}
+
+/// Takes out of the log what stands up to an entry, and says so.
+fn forget(upto: &LogId, batch: &mut Batch) {
+    batch.delete_range(Space::Log, key(0), key(upto.index + 1)).put(Space::Raft, PURGED, encode(upto));
 }
 
 /// What the log holds, read from end to end: damage in an entry that nobody has asked for yet shows at the start, and not

@@ -179,6 +179,11 @@ impl Store {
         Store { disk, log, stage, position: self.position.clone() }
     }
 
+    /// The last entry that was applied.
+    pub fn last(&self) -> Option<LogId> {
+        self.position.last
+    }
+
     /// What this machine shows.
     pub fn stage(&self) -> Arc<Stage> {
         self.stage.clone()
@@ -268,6 +273,9 @@ impl Store {
         let agreed = self.stage.machine.lock().soundness().agreed;
         machine.store_installed(position.index(), agreed, &mut writes);
         position.write(&mut writes);
+        if let Some(last) = &position.last {
+            self.log.superseded(last, &mut writes);
+        }
         machine.close(position.index());
         if planted!(SnapshotNotSynced) {
             // Queued, and nobody waits for it.

@@ -143,7 +143,8 @@ impl Wire for AppendEntriesRequest<Types> {
             leader_commit: self.leader_commit.as_ref().map(Wire::to_wire),
         }
     }
-    /// Entries must follow `previous` without gap: Raft itself looks at the last one only.
+    /// Entries must follow `previous` without gap, and their terms must not fall nor pass their leader's: Raft itself looks
+    /// at the last one only.
     fn from_wire(m: pb::RaftAppend) -> Result<Self, Unreadable> {
         if m.entries.len() > APPEND_ENTRIES_MAX {
             return Err(Unreadable);
@@ -151,10 +152,14 @@ impl Wire for AppendEntriesRequest<Types> {
         let prev_log_id: Option<LogId> = maybe(m.previous)?;
         let entries = m.entries.into_iter().map(Entry::from_wire).collect::<Result<Vec<_>, _>>()?;
         let first = prev_log_id.map_or(0, |p| p.index + 1);
-        if !entries.iter().zip(first..).all(|(entry, index)| entry.log_id.index == index) {
+        let vote: Vote = need(m.vote)?;
+        let leaders =
+            || prev_log_id.iter().chain(entries.iter().map(|entry: &Entry| &entry.log_id)).map(|id| id.leader_id);
+        let in_order = leaders().is_sorted() && leaders().all(|leader| leader <= vote.leader_id);
+        if !in_order || !entries.iter().zip(first..).all(|(entry, index)| entry.log_id.index == index) {
             return Err(Unreadable);
         }
-        Ok(AppendEntriesRequest { vote: need(m.vote)?, prev_log_id, entries, leader_commit: maybe(m.leader_commit)? })
+        Ok(AppendEntriesRequest { vote, prev_log_id, entries, leader_commit: maybe(m.leader_commit)? })
     }
 }
 

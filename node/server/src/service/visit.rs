@@ -33,6 +33,8 @@ struct Notes {
     proposed: Option<(TxnId, Digest)>,
     revision: u64,
     rests_on: Option<AgeLimit>,
+    /// Whether the answer was made with the node's keys.
+    with_keys: bool,
 }
 
 /// An answer whose page is in the book.
@@ -95,10 +97,15 @@ impl Visit {
         let mut notes = self.notes.lock();
         notes.revision = reading.sequence();
         notes.rests_on = Some(reading.age_limit());
+        notes.with_keys = reading.opened.is_some();
     }
 
-    fn is_stale(&self) -> bool {
-        self.notes.lock().rests_on.is_some_and(|limit| !self.service.within(limit))
+    /// Why an answer is not handed over any more, however it was made.
+    fn overtaken(&self) -> Option<Why> {
+        let notes = self.notes.lock();
+        let stale = notes.rests_on.is_some_and(|limit| !self.service.within(limit));
+        let sealed = notes.with_keys && !self.service.seal.is_open() && !planted!(SealedStillAnswers);
+        if sealed { Some(Why::Sealed) } else { stale.then_some(Why::Overloaded) }
     }
 
     /// The page that travels in a transaction, before there is an outcome.
@@ -135,17 +142,17 @@ impl Visit {
         if !self.seals() && rarely!("an answer is held up") {
             runtime::sleep(HELD_UP).await;
         }
-        Audited(match written {
-            Err(_) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
-            // Looked at last: a sync may have taken its time (DESIGN §4 (b)).
-            Ok(()) | Err(_) if self.is_stale() => Err(Failure::Unavailable(Why::Overloaded)),
-            Ok(()) | Err(_) => answer,
+        // Looked at last: a sync may have taken its time (DESIGN §4 (b)), and the node been sealed meanwhile.
+        Audited(match (written, self.overtaken()) {
+            (Err(_), _) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
+            (Ok(()) | Err(_), Some(why)) => Err(Failure::Unavailable(why)),
+            (Ok(()) | Err(_), None) => answer,
         })
     }
 
     /// For a planted bug: the answer first.
     fn close_later<T>(self, answer: Result<T, Failure>) -> Audited<Result<T, Failure>> {
-        let answer = if self.is_stale() { Err(Failure::Unavailable(Why::Overloaded)) } else { answer };
+        let answer = self.overtaken().map_or(answer, |why| Err(Failure::Unavailable(why)));
         let outcome = OutcomeWord::of(&answer);
         runtime::spawn(async move {
             runtime::sleep(PAGE_LATE).await;
