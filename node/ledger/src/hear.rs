@@ -81,11 +81,8 @@ impl Ear {
         Ok(self.installer.append(request).await?.to_wire())
     }
 
-    /// A node leads and stands for election in its own name only, and in no term that honest elections do not reach: the
-    /// highest one would be the last.
     fn speaks_for_itself(&self, from: NodeId, vote: &Vote) -> Result<(), Turned> {
-        let near = vote.leader_id.term <= self.own_vote().leader_id.term.saturating_add(TERMS_AHEAD_MAX);
-        (vote.leader_id.node_id == from.0 && near).then_some(()).ok_or(Turned::StrangeVote)
+        believable(from, vote, &self.own_vote()).then_some(()).ok_or(Turned::StrangeVote)
     }
 
     async fn vote(&self, from: NodeId, vote: pb::RaftVoteRequest, before: bool) -> Result<pb::RaftVoteReply, Turned> {
@@ -193,6 +190,13 @@ impl Ear {
     }
 }
 
+/// A node leads and stands for election in its own name only, and in no term that honest elections do not reach: the highest
+/// one would be the last.
+fn believable(from: NodeId, theirs: &Vote, own: &Vote) -> bool {
+    let near = theirs.leader_id.term <= own.leader_id.term.saturating_add(TERMS_AHEAD_MAX);
+    theirs.leader_id.node_id == from.0 && near
+}
+
 /// What became of a batch that this node's Raft was given.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -234,6 +238,16 @@ mod tests {
     use super::*;
     use openraft::EmptyNode;
     use openraft::errors::ForwardToLeader;
+
+    #[test]
+    fn a_node_speaks_in_its_own_name_and_in_a_term_that_elections_reach() {
+        let own = Vote::new_committed(7, 1);
+        let believed = |vote: Vote| believable(NodeId(2), &vote, &own);
+        assert!(believed(Vote::new_committed(8, 2)) && believed(Vote::new(7 + TERMS_AHEAD_MAX, 2)));
+        assert!(believed(Vote::new(3, 2)), "an older one is Raft's to refuse");
+        assert!(!believed(Vote::new_committed(8, 3)) && !believed(Vote::new_committed(7, 1)), "another's name");
+        assert!(!believed(Vote::new(8 + TERMS_AHEAD_MAX, 2)) && !believed(Vote::new(u64::MAX, 2)));
+    }
 
     #[test]
     fn an_entry_that_was_discarded_may_still_happen() {

@@ -22,7 +22,6 @@ use tokio::sync::{Mutex, RwLock};
 const DURABLE_MS_MAX: u64 = 10_000;
 
 /// Hands appends and snapshots to Raft, in an order that Raft's own queues do not keep.
-#[derive(Clone)]
 pub(crate) struct Installer(Arc<Shared>);
 
 struct Shared {

@@ -272,6 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn refuses_terms_that_fall_or_pass_their_leader() {
+        let entry = |term, index| Entry { log_id: id(term, 1, index), payload: EntryPayload::Blank };
+        let read = |terms: [u64; 2]| {
+            let request = AppendEntriesRequest::<Types> {
+                vote: Vote::new_committed(5, 1),
+                prev_log_id: Some(id(3, 1, 4)),
+                entries: vec![entry(terms[0], 5), entry(terms[1], 6)],
+                leader_commit: None,
+            };
+            AppendEntriesRequest::<Types>::from_wire(request.to_wire()).is_ok()
+        };
+        assert!(read([3, 5]) && read([4, 4]));
+        assert!(!read([4, 3]), "they fall");
+        assert!(!read([2, 5]), "they fall behind what they follow");
+        assert!(!read([5, 6]), "they pass their leader");
+    }
+
+    #[test]
     fn refuses_entries_with_a_hole() {
         let entry = |index| Entry { log_id: id(1, 1, index), payload: EntryPayload::Blank };
         let request = |entries| AppendEntriesRequest::<Types> {
