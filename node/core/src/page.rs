@@ -54,6 +54,24 @@ pub struct Page {
 }
 
 impl Page {
+    /// A page of one attempt of which nothing else is known. Not in a book yet.
+    pub fn bare(node: NodeId, time: UnixMs, outcome: OutcomeWord) -> Page {
+        Page {
+            number: 0,
+            time,
+            node,
+            caller: None,
+            key_hash: None,
+            operation: None,
+            resource: None,
+            outcome,
+            revision: 0,
+            count: 1,
+            txn: None,
+            intent: None,
+        }
+    }
+
     /// What a closing page names this page by.
     pub fn intent_hash(&self) -> Digest {
         crypto::sha256(&[INTENT_DOMAIN, &self.to_bytes()])

@@ -10,20 +10,7 @@ fn node_key(byte: u8) -> SigningKey {
 }
 
 fn page() -> Page {
-    Page {
-        number: 0,
-        time: UnixMs(1),
-        node: NodeId(1),
-        caller: None,
-        key_hash: None,
-        operation: None,
-        resource: None,
-        outcome: OutcomeWord::Ok,
-        revision: 0,
-        count: 1,
-        txn: None,
-        intent: None,
-    }
+    Page::bare(NodeId(1), UnixMs(1), OutcomeWord::Ok)
 }
 
 /// A book of two files with two pages each, the second signed at its end.

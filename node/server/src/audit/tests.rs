@@ -120,20 +120,7 @@ fn key() -> SigningKey {
 }
 
 fn page() -> Page {
-    Page {
-        number: 0,
-        time: UnixMs(1),
-        node: NodeId(1),
-        caller: None,
-        key_hash: None,
-        operation: None,
-        resource: None,
-        outcome: OutcomeWord::Ok,
-        revision: 0,
-        count: 1,
-        txn: None,
-        intent: None,
-    }
+    Page::bare(NodeId(1), UnixMs(1), OutcomeWord::Ok)
 }
 
 #[test]

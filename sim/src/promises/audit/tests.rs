@@ -17,20 +17,7 @@ fn who() -> Identity {
 }
 
 fn page(operation: Operation) -> Page {
-    Page {
-        number: 0,
-        time: UnixMs(1),
-        node: NodeId(1),
-        caller: Some(who()),
-        key_hash: None,
-        operation: Some(operation),
-        resource: None,
-        outcome: OutcomeWord::Ok,
-        revision: 0,
-        count: 1,
-        txn: None,
-        intent: None,
-    }
+    Page { caller: Some(who()), operation: Some(operation), ..Page::bare(NodeId(1), UnixMs(1), OutcomeWord::Ok) }
 }
 
 /// A node that writes its book, and the promise that looks on.
