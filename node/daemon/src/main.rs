@@ -1,31 +1,10 @@
-//! clavigerd: the node as a process. Configuration, hardening, the real clock, randomness, disk and TLS behind the seams;
-//! the node itself is `claviger-server`, and `wiring` the one place where the two meet.
-//!
-//! Must not contain: what the node decides. The simulator runs the node without any of this.
-
-mod clock;
-mod config;
-mod dev;
-mod entropy;
-mod hardening;
-mod in_flight;
-mod listen;
-mod logs;
-mod network;
-mod peer;
-mod scrape;
-mod tls;
-mod wiring;
+//! The command line of `clavigerd`.
 
 use clap::{Parser, Subcommand};
-use claviger_world::clock::Clock;
-use config::{Config, Unseal};
-use std::{error::Error, io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-const _: () = assert!(!claviger_core::MUTANTS, "a daemon is never built with planted bugs");
 
 /// A node of Claviger, a key store that an organisation runs itself.
 #[derive(Parser)]
@@ -64,9 +43,9 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run { config } => run(&config),
-        Verb::Check { config } => check(&config),
-        Verb::Dev { data, listen } => develop(&data, listen),
+        Verb::Run { config } => clavigerd::run(&config),
+        Verb::Check { config } => clavigerd::check(&config).and_then(|text| say(&text)),
+        Verb::Dev { data, listen } => clavigerd::develop(&data, listen),
         Verb::Version => say(&format!("clavigerd {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match done {
@@ -79,36 +58,6 @@ fn main() -> ExitCode {
     }
 }
 
-type Done = Result<(), Box<dyn Error>>;
-
-fn run(file: &std::path::Path) -> Done {
-    let config = Config::load(file)?;
-    logs::start(&config.log);
-    hardening::harden()?;
-    wiring::run(config, None)
-}
-
-fn develop(data: &std::path::Path, listen: SocketAddr) -> Done {
-    hardening::harden()?;
-    let home = dev::Home::take(data, listen)?;
-    logs::start(&home.config.log);
-    wiring::run(home.config.clone(), Some(home))
-}
-
-fn check(file: &std::path::Path) -> Done {
-    let config = Config::load(file)?;
-    let now = clock::MachineClock.now();
-    let credentials = tls::Credentials::load(&config, now)?;
-    if let Unseal::Static(slot) = &config.unseal {
-        drop(tls::static_slot(slot)?);
-    }
-    say(&config.to_string())?;
-    for (section, expires_at) in credentials.expiries {
-        say(&format!("# {section}: the certificate expires at {expires_at}\n"))?;
-    }
-    say(&format!("# {}: good\n", file.display()))
-}
-
-fn say(text: &str) -> Done {
+fn say(text: &str) -> clavigerd::Done {
     Ok(std::io::stdout().write_all(text.as_bytes())?)
 }

@@ -14,6 +14,7 @@ use crate::{
 use claviger_core::crypto::SigningKey;
 use claviger_rocks::Rocks;
 use claviger_server::{Connection, Node, NodeConfig, Timings, World};
+use claviger_world::disk::Disk;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -39,15 +40,18 @@ const PEER_REQUESTS_MAX: usize = 4_096;
 
 type Failure = Box<dyn Error>;
 
+/// What may stand between the node and its disk: nothing, but for tests.
+pub type Layer = fn(Arc<dyn Disk>) -> Arc<dyn Disk>;
+
 /// Runs a node until a signal ends it, or it must end by itself.
 ///
 /// # Errors
 /// What kept it from starting, or made it end.
-pub fn run(config: Config, home: Option<Home>) -> Result<(), Failure> {
+pub fn run(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Failure> {
     // One provider, chosen here: with none chosen, a library might choose for itself.
     aws_lc_rs::default_provider().install_default().map_err(|_| "a TLS provider was installed before ours")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(live(config, home));
+    let done = runtime.block_on(live(config, home, layer));
     // Tasks that wait on a disk or a peer do not keep a process that is done.
     runtime.shutdown_timeout(Duration::from_millis(DRAIN_MS_MAX));
     done
@@ -72,7 +76,7 @@ impl Sockets {
     }
 }
 
-async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
+async fn live(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Failure> {
     let mut ends = Ends::listen()?;
     // Heard from the start: a hang-up that nobody listens for ends a process.
     let hangup = signal(SignalKind::hangup())?;
@@ -82,7 +86,7 @@ async fn live(config: Config, home: Option<Home>) -> Result<(), Failure> {
     let addresses = sockets.addresses()?;
     let disk = Arc::new(Rocks::open(&config.node.data_dir, Box::new(end_at_once))?);
     let world = World {
-        disk: disk.clone(),
+        disk: layer(disk.clone()),
         network: Arc::new(PeerNetwork::new(tls.clone(), clock.clone())),
         clock,
         entropy: Arc::new(MachineEntropy),

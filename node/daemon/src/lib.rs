@@ -1,0 +1,78 @@
+//! clavigerd: the node as a process. Configuration, hardening, the real clock, randomness, disk and TLS behind the seams;
+//! the node itself is `claviger-server`, and `wiring` the one place where the two meet. The command line stands in
+//! `main.rs`; the rest is a library, so that a test can run the very same process on a disk that lies.
+//!
+//! Must not contain: what the node decides. The simulator runs the node without any of this.
+
+mod clock;
+mod config;
+mod dev;
+mod entropy;
+mod hardening;
+mod in_flight;
+mod listen;
+mod logs;
+mod network;
+mod peer;
+mod scrape;
+mod tls;
+mod wiring;
+
+use claviger_world::clock::Clock;
+use config::{Config, Unseal};
+use std::{error::Error, fmt::Write, net::SocketAddr, path::Path};
+pub use wiring::Layer;
+
+const _: () = assert!(!claviger_core::MUTANTS, "a daemon is never built with planted bugs");
+
+/// What a verb comes to; an error is a sentence for the operator.
+pub type Done<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Runs a node until a signal ends it, or it must end by itself.
+///
+/// # Errors
+/// What kept it from starting, or made it end.
+pub fn run(file: &Path) -> Done {
+    run_on(file, |disk| disk)
+}
+
+/// As [`run`], with something between the node and its disk: for tests of what such a thing may do wrong.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_on(file: &Path, layer: Layer) -> Done {
+    let config = Config::load(file)?;
+    logs::start(&config.log);
+    hardening::harden()?;
+    wiring::run(config, None, layer)
+}
+
+/// Runs one node that opens itself, in a folder of its own.
+///
+/// # Errors
+/// As [`run`].
+pub fn develop(data: &Path, listen: SocketAddr) -> Done {
+    hardening::harden()?;
+    let home = dev::Home::take(data, listen)?;
+    logs::start(&home.config.log);
+    wiring::run(home.config.clone(), Some(home), |disk| disk)
+}
+
+/// Tries a configuration and all files that it names; answers what would be in force. Holds no secret.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(file: &Path) -> Done<String> {
+    let config = Config::load(file)?;
+    let now = clock::MachineClock.now();
+    let credentials = tls::Credentials::load(&config, now)?;
+    if let Unseal::Static(slot) = &config.unseal {
+        drop(tls::static_slot(slot)?);
+    }
+    let mut text = config.to_string();
+    for (section, expires_at) in credentials.expiries {
+        writeln!(text, "# {section}: the certificate expires at {expires_at}")?;
+    }
+    writeln!(text, "# {}: good", file.display())?;
+    Ok(text)
+}
