@@ -1,10 +1,9 @@
 //! The audit books are verified, and everything is ended or left running with a way to go on.
 
 use super::{Scene, say};
-use crate::cluster::Cluster;
-use crate::pki::path;
-use crate::trouble::{About, Told};
-use std::path::{Path, PathBuf};
+use crate::book::verify;
+use crate::trouble::Told;
+use std::path::Path;
 use std::time::Duration;
 
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -23,29 +22,6 @@ pub fn books(scene: &mut Scene, keep: bool) -> Told<()> {
         scene.tale.check(pages > 0, format_args!("node {id}: {pages} pages, none missing, none changed"))?;
     }
     Ok(())
-}
-
-/// Verifies one node's book with the command line; answers its number of pages.
-pub fn verify(cluster: &Cluster, id: u64) -> Told<u64> {
-    let node = cluster.node(id)?;
-    let files = book_files(&node.settings.data)?;
-    let mut words = vec!["--output", "json", "audit", "verify", "--cert", path(&node.settings.peers.1.cert)];
-    words.extend(files.iter().map(|f| path(f)));
-    let verdict = cluster.tool(&cluster.auditor).must(&words)?.json()?;
-    verdict["pages"].as_u64().about(format!("no number of pages in {verdict}"))
-}
-
-/// The files of a book, in order.
-pub fn book_files(data: &Path) -> Told<Vec<PathBuf>> {
-    let folder = data.join("files");
-    let listed = std::fs::read_dir(&folder).about(folder.display())?;
-    let mut files: Vec<_> = listed.filter_map(|f| Some(f.ok()?.path())).filter(|f| is_book(f)).collect();
-    files.sort();
-    Ok(files)
-}
-
-fn is_book(file: &Path) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("audit"))
 }
 
 /// Writes the report and says what to try next.
