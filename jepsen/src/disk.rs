@@ -24,15 +24,13 @@ pub struct BadDisk {
 impl BadDisk {
     /// Puts one under a node that does not run yet. Compiles the shim with the system's C compiler.
     pub fn under(node: &mut Node, folder: &Folder, shim: &Path, fault: Fault) -> Told<BadDisk> {
-        let library = folder.join("shim.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o", path(&library), path(shim), "-ldl"]);
-        compiler.status().about("cc")?.success().then_some(()).about("the shim does not compile")?;
+        let source = std::fs::read_to_string(shim).about(shim.display())?;
+        let library = compile(folder, "shim", &source)?;
         let (variable, flag) = match fault {
             Fault::SyncFails => ("CLAVIGER_SHIM_EIO", folder.join("sync-fails")),
             Fault::Full => ("CLAVIGER_SHIM_ENOSPC", folder.join("disk-full")),
         };
-        node.environment.push(("LD_PRELOAD".into(), path(&library).into()));
+        node.environment.push(("LD_PRELOAD".into(), library));
         node.environment.push((variable.into(), path(&flag).into()));
         Ok(BadDisk { flag })
     }
@@ -46,6 +44,16 @@ impl BadDisk {
     pub fn mend(&self) -> Told<()> {
         std::fs::remove_file(&self.flag).about("flag")
     }
+}
+
+/// Compiles a library for LD_PRELOAD with the system's C compiler; answers its path.
+pub fn compile(folder: &Folder, name: &str, source: &str) -> Told<String> {
+    let (text, library) = (folder.join(format!("{name}.c")), folder.join(format!("{name}.so")));
+    std::fs::write(&text, source).about(text.display())?;
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o", path(&library), path(&text), "-ldl"]);
+    compiler.status().about("cc")?.success().then_some(()).about(format!("{name}.c does not compile"))?;
+    Ok(path(&library).to_owned())
 }
 
 /// A file system in memory, small enough to be filled.

@@ -87,6 +87,8 @@ pub struct Node {
     pub settings: Settings,
     /// The environment that it is started with, beside ours: for faults.
     pub environment: Vec<(String, String)>,
+    /// The binary that it runs: `clavigerd`, but where a test wants to see a worse one found out.
+    pub program: String,
     home: PathBuf,
     process: Option<Process>,
 }
@@ -95,7 +97,7 @@ impl Node {
     /// A node that was never started.
     pub fn new(home: PathBuf, settings: Settings) -> Told<Node> {
         std::fs::create_dir_all(&home).about(home.display())?;
-        let node = Node { settings, environment: Vec::new(), home, process: None };
+        let node = Node { settings, environment: Vec::new(), program: "clavigerd".into(), home, process: None };
         node.write_config()?;
         Ok(node)
     }
@@ -133,7 +135,7 @@ impl Node {
 
     /// Starts the process; does not wait for anything.
     pub fn start(&mut self, folder: &Folder) -> Told<()> {
-        let mut command = Command::new(binary("clavigerd")?);
+        let mut command = Command::new(binary(&self.program)?);
         command.arg("run").arg("--config").arg(self.config()).envs(self.environment.iter().cloned());
         self.process = Some(Process::start(folder, &format!("node-{}", self.id()), &mut command)?);
         Ok(())
