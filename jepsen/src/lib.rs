@@ -19,6 +19,7 @@ pub mod node;
 pub mod people;
 pub mod pki;
 pub mod ports;
+pub mod power;
 pub mod process;
 pub mod stage;
 pub mod tool;
