@@ -74,6 +74,11 @@ sim-bench: sim-build ## Simulated seconds per second of processor time
 sim-build: setup
 	CARGO_TARGET_DIR=$(SIM_TARGET) cargo build -p claviger-sim --bin sim --features mutants $(SIM_PROFILE)
 
+.PHONY: powercut
+powercut: setup ## The power goes under three real nodes, again and again (root; N=20 cuts, SEED=n, ONLY=cuts|liars|damage)
+	cargo build --workspace --bins $(PROFILE)
+	$(TARGET)/ci/powercut --cuts $(or $(N),20) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
 .PHONY: deny
 deny: ## Licences and bans of the dependency tree (needs cargo-deny)
 	cargo deny check bans licenses sources
