@@ -186,7 +186,7 @@ async fn flip(grounds: &mut Grounds, place: Place, lots: &mut Lots) -> Told<Seen
     let verdict = grounds.come_back(&[VICTIM]).await?;
     let shown = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(name) = place.named(&verdict.wrongs) else {
-        return Ok((format!("{shown} at {offset}: not named"), place.unnamed(verdict.wrongs)));
+        return Ok((format!("{shown} at {offset}: the node did not refuse"), place.unnamed(verdict.wrongs)));
     };
     let seen = format!("{shown} at {offset}: {name}");
     grounds.cluster.node_mut(VICTIM)?.kill()?;
@@ -222,6 +222,7 @@ impl Place {
     fn unnamed(self, mut wrongs: Vec<Wrong>) -> Vec<Wrong> {
         match self {
             Place::Table | Place::WriteAheadEnd => {}
+            Place::WriteAhead | Place::Manifest | Place::Book if !wrongs.is_empty() => {}
             Place::WriteAhead | Place::Manifest | Place::Book => {
                 wrongs.push(Wrong::Stuck(format!("node {VICTIM} did not notice")));
             }
@@ -229,15 +230,20 @@ impl Place {
         wrongs
     }
 
-    /// The words by which the damage was named, and by nothing worse.
+    /// The words by which the damage was named; nothing when there was none, or when something worse was seen.
     fn named(self, wrongs: &[Wrong]) -> Option<String> {
         let book = format!("the book of node {VICTIM}");
-        let found = wrongs.iter().find_map(|wrong| match wrong {
-            Wrong::Refused(line) => Some(line.clone()),
-            Wrong::Twisted(line) if self == Place::Book && line.starts_with(&book) => Some(line.clone()),
-            Wrong::Twisted(_) | Wrong::Lost(_) | Wrong::Stuck(_) => None,
-        });
-        found.filter(|_| !wrongs.iter().any(|wrong| matches!(wrong, Wrong::Lost(_))))
+        let mine = |line: &str| self == Place::Book && line.starts_with(&book);
+        let mut name = None;
+        for wrong in wrongs {
+            match wrong {
+                Wrong::Lost(_) => return None,
+                Wrong::Twisted(line) if !mine(line) => return None,
+                Wrong::Refused(line) | Wrong::Twisted(line) => name = name.or(Some(line.clone())),
+                Wrong::Stuck(_) => {}
+            }
+        }
+        name
     }
 }
 

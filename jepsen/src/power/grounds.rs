@@ -106,14 +106,15 @@ impl Grounds {
         if let Err(why) = self.open().await {
             return Ok(Verdict::wrong(self.why_not(&why)?));
         }
+        // What a node says of itself comes first: the rest mostly follows from it.
         let mut wrongs = self.ends()?;
         let running = self.running()?;
         let mut verdict = check::everything(&self.cluster, &running, &self.histories()).await?;
         if wrongs.is_empty() {
             wrongs = self.ends()?;
         }
-        verdict.wrongs.extend(wrongs);
-        Ok(verdict)
+        wrongs.append(&mut verdict.wrongs);
+        Ok(Verdict { wrongs, ..verdict })
     }
 
     /// Has custodians open whatever is sealed, until all nodes are open but those that have ended.
