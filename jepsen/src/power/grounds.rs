@@ -200,10 +200,11 @@ impl Grounds {
 }
 
 /// What a node says when it refuses its disk, in its own words.
-const NAMED: [&str; 8] = [
+const NAMED: [&str; 9] = [
     "is damaged",
     "the disk failed",
-    "the audit book",
+    "the audit book: ",
+    "the audit book is shorter than its head",
     "differs from the cluster's",
     "wanted to truncate applied entries",
     "belongs to",

@@ -1,6 +1,7 @@
 //! Disks that lie, to see that the cuts find them out: they say that something is durable before it is.
 
 use super::grounds::Grounds;
+use super::history::Wrong;
 use super::lots::Lots;
 use super::rounds::round;
 use super::volume::Volume;
@@ -59,7 +60,8 @@ impl Liar {
             let round = round(&mut grounds, cut, lots).await?;
             round.tell(number);
             let wrongs = &round.verdict.wrongs;
-            if let Some(proof) = wrongs.iter().find(|wrong| wrong.proves()) {
+            let lost = wrongs.iter().find(|wrong| matches!(wrong, Wrong::Lost(_)));
+            if let Some(proof) = lost.or_else(|| wrongs.iter().find(|wrong| wrong.proves())) {
                 say(format_args!("found out at cut {number}: {}: {proof}", self.name()));
                 return Ok(Some(number));
             }
