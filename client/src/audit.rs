@@ -2,7 +2,7 @@
 
 use crate::call::{Client, Repeat};
 use crate::dated::Dated;
-use crate::error::{Attempt, Error, Why};
+use crate::error::{Attempt, Error};
 use claviger_proto::v1::{self, audit_client::AuditClient};
 use tonic::{Streaming, transport::Channel};
 
@@ -20,7 +20,7 @@ impl AuditTail {
     /// taken up again: pages might be missed or told twice.
     pub async fn next(&mut self) -> Result<Option<v1::AuditPage>, Error> {
         loop {
-            let message = self.0.message().await.map_err(|status| final_error(Attempt::of(&status)))?;
+            let message = self.0.message().await.map_err(|status| Attempt::of(&status).end())?;
             match message {
                 Some(v1::TailAuditResponse { page: Some(page) }) => return Ok(Some(page)),
                 Some(v1::TailAuditResponse { page: None }) => {} // nothing that this release knows
@@ -53,15 +53,5 @@ impl Client {
             |channel, ask| async move { AuditClient::new(channel).get_audit_head(ask).await },
         )
         .await
-    }
-}
-
-fn final_error(attempt: Attempt) -> Error {
-    match attempt {
-        Attempt::Final(error) => error,
-        Attempt::Elsewhere { broken: true, message, .. } => {
-            Error::Unavailable { why: Why::Unreachable, message, tried: Vec::new() }
-        }
-        Attempt::Elsewhere { why, message, .. } => Error::Unavailable { why, message, tried: Vec::new() },
     }
 }

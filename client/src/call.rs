@@ -162,9 +162,14 @@ impl Client {
     }
 
     fn note<Answer: Dated>(&self, index: usize, answer: Answer) -> Answer {
-        self.shared.seen.fetch_max(answer.revision(), Ordering::AcqRel);
+        self.saw(answer.revision());
         self.shared.preferred.store(index, Ordering::Relaxed);
         answer
+    }
+
+    /// Takes note of a revision that an answer reflected.
+    pub(crate) fn saw(&self, revision: u64) {
+        self.shared.seen.fetch_max(revision, Ordering::AcqRel);
     }
 
     /// Indexes of the nodes that may be asked, the one that answered last first.

@@ -49,8 +49,28 @@ impl Client {
         self.call(Repeat::Always, ask, |channel, ask| async move { CryptoClient::new(channel).decrypt(ask).await })
             .await
     }
+
+    /// Encrypts anew, under the primary version of the same key and in the same context, what some version encrypted. The
+    /// plaintext never leaves the node.
+    pub async fn re_encrypt(
+        &self,
+        name: &str,
+        ciphertext: impl Into<Bytes>,
+        context: &[(String, String)],
+    ) -> Result<v1::ReEncryptResponse, Error> {
+        let (ciphertext, context) = (ciphertext.into(), pairs(context));
+        let ask = v1::ReEncryptRequest { name: name.into(), ciphertext, context, ..Default::default() };
+        self.re_encrypt_with(ask).await
+    }
+
+    /// As [`Client::re_encrypt`], with another key, another context, or read options of the caller's own.
+    pub async fn re_encrypt_with(&self, mut ask: v1::ReEncryptRequest) -> Result<v1::ReEncryptResponse, Error> {
+        ask.read = self.fresh_enough(ask.read);
+        self.call(Repeat::Always, ask, |channel, ask| async move { CryptoClient::new(channel).re_encrypt(ask).await })
+            .await
+    }
 }
 
-fn pairs(context: &[(String, String)]) -> Vec<v1::ContextPair> {
+pub(crate) fn pairs(context: &[(String, String)]) -> Vec<v1::ContextPair> {
     context.iter().map(|(name, value)| v1::ContextPair { name: name.clone(), value: value.clone() }).collect()
 }

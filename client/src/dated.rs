@@ -29,6 +29,7 @@ macro_rules! undated {
 
 dated!(CreateKeyResponse, GetKeyResponse, ListKeysResponse, UpdateKeyResponse, EnableKeyResponse, DisableKeyResponse);
 dated!(RotateKeyResponse, EncryptResponse, DecryptResponse, InitializeResponse, SealAllResponse);
+dated!(ReEncryptResponse, BatchEncryptResponse, BatchDecryptResponse, BatchReEncryptResponse);
 dated!(SetRoleResponse, GetRoleResponse, ListRolesResponse, DeleteRoleResponse);
 dated!(DenyCertificateResponse, AllowCertificateResponse, ListDeniedCertificatesResponse);
 undated!(

@@ -1,6 +1,7 @@
 //! Why a call brought no answer, told by who must act next.
 
 use crate::{channel::ConnectFailed, config::Endpoint, details};
+use claviger_proto::v1;
 use std::{fmt, path::PathBuf};
 use tonic::{Code, Status};
 
@@ -160,9 +161,12 @@ impl Attempt {
     /// Sorts what tonic brought back. A status that tonic made itself has a source; one from the server has none.
     pub(crate) fn of(status: &Status) -> Attempt {
         let broken = std::error::Error::source(status).is_some();
-        let (reason, message) = (details::reason(status), told(status));
+        Attempt::sorted(status.code(), details::reason(status), told(status.message()), broken)
+    }
+
+    fn sorted(code: Code, reason: String, message: String, broken: bool) -> Attempt {
         let elsewhere = |why, message| Attempt::Elsewhere { why, message, sent: true, broken };
-        match status.code() {
+        match code {
             Code::Unavailable if !broken => elsewhere(why_of(&reason), message),
             Code::ResourceExhausted if reason.is_empty() || reason == "overloaded" => {
                 elsewhere(Why::Overloaded, message)
@@ -195,11 +199,28 @@ impl Attempt {
     pub(crate) fn broke_the_connection(&self) -> bool {
         matches!(self, Attempt::Elsewhere { broken: true, .. })
     }
+
+    /// What it is for who asks nobody else.
+    pub(crate) fn end(self) -> Error {
+        match self {
+            Attempt::Final(error) => error,
+            Attempt::Elsewhere { broken: true, message, .. } => {
+                Error::Unavailable { why: Why::Unreachable, message, tried: Vec::new() }
+            }
+            Attempt::Elsewhere { why, message, .. } => Error::Unavailable { why, message, tried: Vec::new() },
+        }
+    }
+}
+
+impl Error {
+    /// Of one item among others, as the call for it alone would have failed with.
+    pub(crate) fn of_item(item: &v1::ItemError) -> Error {
+        Attempt::sorted(Code::from(item.code), item.reason.clone(), told(&item.message), false).end()
+    }
 }
 
 /// What the server said, without the class in front, which the variant says already.
-fn told(status: &Status) -> String {
-    let message = status.message();
+fn told(message: &str) -> String {
     let classes = ["refused: ", "denied: ", "not authenticated: ", "unavailable: ", "broken: "];
     classes.iter().find_map(|class| message.strip_prefix(class)).unwrap_or(message).to_owned()
 }
@@ -232,5 +253,20 @@ mod tests {
         assert!(matches!(Attempt::of(&sealed), Attempt::Elsewhere { why: Why::Sealed, broken: false, .. }));
         let many = details::status_with_reason(Code::ResourceExhausted, "refused: too many", "too_many");
         assert!(matches!(Attempt::of(&many), Attempt::Final(Error::Refused { message, .. }) if message == "too many"));
+    }
+
+    #[test]
+    fn an_item_fails_as_its_call_would() {
+        let item = |code: Code, reason: &str, message: &str| {
+            let item = v1::ItemError { code: code as i32, reason: reason.into(), message: message.into() };
+            Error::of_item(&item).to_string()
+        };
+        assert_eq!(
+            item(Code::FailedPrecondition, "disabled", "refused: the key is disabled"),
+            "refused: the key is disabled"
+        );
+        assert_eq!(item(Code::PermissionDenied, "denied", "denied: x"), "denied: x");
+        assert_eq!(item(Code::Unavailable, "sealed", "unavailable: x"), "the cluster is sealed: x");
+        assert_eq!(item(Code::Internal, "broken", "broken: x"), "a node failed: x");
     }
 }

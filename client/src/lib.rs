@@ -16,9 +16,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Many messages go in batches ([`Client::encrypt_batch`] and its like), or on one stream ([`Client::pipeline`]).
+//!
 //! Not here: what is true about keys (`claviger-core`), and anything that a server decides.
 
 mod audit;
+mod batch;
 mod call;
 mod channel;
 mod cluster;
@@ -29,15 +32,18 @@ mod details;
 mod error;
 mod journey;
 mod keys;
+mod pipeline;
 mod roles;
 mod seal;
 mod tls;
 
 pub use audit::AuditTail;
+pub use batch::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Each};
 pub use call::Client;
 pub use channel::ConnectFailed;
 pub use claviger_proto::v1;
 pub use config::{Config, Endpoint, Endpoints, Files};
 pub use crypto::{CIPHERTEXT_EXTRA_BYTES, PLAINTEXT_BYTES_MAX};
 pub use error::{ConfigError, Error, Tried, Why};
+pub use pipeline::{Pipeline, PipelineAnswer, PipelineAnswers, PipelineAsks, PipelineDone};
 pub use tls::{NodeIdentity, Refusal};

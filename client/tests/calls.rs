@@ -4,7 +4,7 @@
 
 mod fake;
 
-use claviger_client::{Client, Config, Error, Files, Why, v1};
+use claviger_client::{Client, Config, Error, Files, Pipeline, PipelineDone, Why, v1};
 use fake::{Node, Pki, always};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +42,33 @@ async fn a_call_moves_on_from_a_node_that_is_gone_or_sealed() {
     assert!(sealed.calls().len() <= 1, "the client stays with the node that answers");
     assert_eq!(open.calls().len(), 4);
     assert!(open.calls()[1..].iter().all(|call| call.min_revision == 7), "no later call may see less");
+}
+
+#[tokio::test]
+async fn items_are_answered_one_by_one() {
+    let pki = Pki::new();
+    let node = node(&pki, 1, always(|| Ok(7)));
+    let client = client(&pki, &[node.address.to_string()], 5_000);
+    let item = |plaintext: &'static [u8]| v1::EncryptRequest {
+        name: NAME.into(),
+        plaintext: plaintext.into(),
+        ..Default::default()
+    };
+    let each = client.encrypt_batch(vec![item(b"x"), item(b""), item(b"y")]).await.unwrap();
+    let said = |answer: Result<v1::EncryptResponse, Error>| {
+        answer.map_or_else(|e| e.to_string(), |one| format!("{:?}", one.ciphertext))
+    };
+    assert_eq!(each.into_iter().map(said).collect::<Vec<_>>(), ["b\"x\"", "refused: the key is disabled", "b\"y\""]);
+    let Pipeline { asks, mut answers } = client.pipeline().await.unwrap();
+    asks.encrypt(5, NAME, b"x".to_vec(), &[]).await.unwrap();
+    asks.encrypt(4, NAME, b"".to_vec(), &[]).await.unwrap();
+    let first = answers.next().await.unwrap().unwrap();
+    assert!(matches!((first.id, first.outcome), (5, Ok(PipelineDone::Encrypted(one))) if one.revision == 7));
+    let second = answers.next().await.unwrap().unwrap();
+    assert_eq!((second.id, second.outcome.unwrap_err().to_string()), (4, "refused: the key is disabled".into()));
+    drop(asks);
+    assert!(answers.next().await.unwrap().is_none());
+    assert_eq!(client.revision(), 7);
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tonic::{Request, Response, Status, transport::Server};
+use tokio_stream::StreamExt;
+use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -190,6 +191,57 @@ impl crypto_server::Crypto for Fake {
         let revision = self.answer("Decrypt", &[], ask.read)?;
         Ok(Response::new(v1::DecryptResponse { plaintext: ask.ciphertext.slice(128..), version: 1, revision }))
     }
+    async fn re_encrypt(&self, request: Request<v1::ReEncryptRequest>) -> Reply<v1::ReEncryptResponse> {
+        let ask = request.into_inner();
+        let revision = self.answer("ReEncrypt", &[], ask.read)?;
+        let ciphertext = ask.ciphertext;
+        Ok(Response::new(v1::ReEncryptResponse { ciphertext, version: 2, source_version: 1, revision }))
+    }
+    /// Refuses items without a plaintext.
+    async fn batch_encrypt(&self, request: Request<v1::BatchEncryptRequest>) -> Reply<v1::BatchEncryptResponse> {
+        use v1::batch_encrypt_result::Outcome;
+        let ask = request.into_inner();
+        let revision = self.answer("BatchEncrypt", &[], ask.read)?;
+        let outcome = |item: v1::EncryptRequest| match item.plaintext.is_empty() {
+            true => Outcome::Error(disabled()),
+            false => Outcome::Response(v1::EncryptResponse { ciphertext: item.plaintext, version: 1, revision }),
+        };
+        let result = |item| v1::BatchEncryptResult { outcome: Some(outcome(item)) };
+        let results = ask.requests.into_iter().map(result).collect();
+        Ok(Response::new(v1::BatchEncryptResponse { results, revision }))
+    }
+    async fn batch_decrypt(&self, _: Request<v1::BatchDecryptRequest>) -> Reply<v1::BatchDecryptResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn batch_re_encrypt(&self, _: Request<v1::BatchReEncryptRequest>) -> Reply<v1::BatchReEncryptResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+
+    type PipelineStream = Answers;
+
+    /// Answers each item, and refuses those without a plaintext.
+    async fn pipeline(&self, request: Request<Streaming<v1::PipelineRequest>>) -> Reply<Answers> {
+        use v1::{pipeline_request::Ask, pipeline_response::Outcome};
+        let revision = self.answer("Pipeline", &[], None)?;
+        let answer = move |frame: Result<v1::PipelineRequest, Status>| {
+            let v1::PipelineRequest { id, ask } = frame?;
+            let outcome = match ask {
+                Some(Ask::Encrypt(item)) if !item.plaintext.is_empty() => {
+                    Outcome::Encrypt(v1::EncryptResponse { ciphertext: item.plaintext, version: 1, revision })
+                }
+                _ => Outcome::Error(disabled()),
+            };
+            Ok(v1::PipelineResponse { id, outcome: Some(outcome) })
+        };
+        let answers: Answers = Box::pin(request.into_inner().map(answer));
+        Ok(Response::new(answers))
+    }
+}
+
+type Answers = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::PipelineResponse, Status>> + Send>>;
+
+fn disabled() -> v1::ItemError {
+    v1::ItemError { code: 9, reason: "disabled".into(), message: "refused: the key is disabled".into() }
 }
 
 #[tonic::async_trait]

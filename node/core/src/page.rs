@@ -22,6 +22,8 @@ use std::fmt;
 pub const PAGE_BYTES_MAX: usize = 1_024;
 
 const FORMAT: u16 = 1;
+/// Of a page that names a second key.
+const FORMAT_TWO_KEYS: u16 = 2;
 const INTENT_DOMAIN: &[u8] = b"claviger/v1/intent\0";
 
 /// One attempt, or one flood of attempts.
@@ -41,11 +43,14 @@ pub struct Page {
     pub operation: Option<Operation>,
     /// On what: an HMAC, never the name. None while sealed, and where there is nothing.
     pub resource: Option<ResourceTag>,
+    /// The second key, where there is one: what a ciphertext of the first was encrypted with anew.
+    pub destination: Option<ResourceTag>,
     /// What came of it.
     pub outcome: OutcomeWord,
     /// The revision that the answer reflects; 0 for none.
     pub revision: Version,
-    /// How many attempts the page stands for: 1, but for floods.
+    /// How many attempts the page stands for: 1, but for floods, and for items of one batch that are alike in all that a
+    /// page says.
     pub count: u64,
     /// The transaction, where one was proposed.
     pub txn: Option<TxnId>,
@@ -64,6 +69,7 @@ impl Page {
             key_hash: None,
             operation: None,
             resource: None,
+            destination: None,
             outcome,
             revision: 0,
             count: 1,
@@ -80,16 +86,22 @@ impl Page {
 
 impl Canonical for Page {
     fn write(&self, w: &mut Writer) {
-        w.u16(FORMAT).u64(self.number).u64(self.time.0).u64(self.node.0);
+        let format = if self.destination.is_some() { FORMAT_TWO_KEYS } else { FORMAT };
+        w.u16(format).u64(self.number).u64(self.time.0).u64(self.node.0);
         w.option(self.caller.as_ref()).option(self.key_hash.as_ref()).option(self.operation.as_ref());
         w.option(self.resource.as_ref());
         self.outcome.write(w);
         w.u64(self.revision).u64(self.count).option(self.txn.as_ref()).option(self.intent.as_ref());
+        if let Some(destination) = &self.destination {
+            destination.write(w);
+        }
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if r.u16()? != FORMAT {
-            return Err(Malformed::Unknown);
-        }
+        let two_keys = match r.u16()? {
+            FORMAT => false,
+            FORMAT_TWO_KEYS => true,
+            _ => return Err(Malformed::Unknown),
+        };
         Ok(Page {
             number: r.u64()?,
             time: UnixMs(r.u64()?),
@@ -103,6 +115,7 @@ impl Canonical for Page {
             count: r.u64()?,
             txn: r.option()?,
             intent: r.option()?,
+            destination: two_keys.then(|| ResourceTag::read(r)).transpose()?,
         })
     }
 }

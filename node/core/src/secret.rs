@@ -60,6 +60,11 @@ impl SecretBytes {
         SecretBytes(bytes)
     }
 
+    /// How long it is, in bytes.
+    pub fn size_bytes(&self) -> usize {
+        self.0.len()
+    }
+
     /// The one way out.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -185,6 +185,7 @@ impl Running {
     }
 
     async fn stop(self, node: &Node) {
+        node.end_streams();
         end("callers", self.callers).await;
         if timeout(Duration::from_millis(PARTING_MS_MAX), node.stop()).await.is_err() {
             tracing::warn!("the node did not part in time");

@@ -17,7 +17,7 @@ mod watcher;
 pub use api::Connection;
 pub use audit::BookFailed;
 pub use gate::{Leaf, read_leaf};
-pub use keyring::{Decrypted, Encrypted};
+pub use keyring::{Decrypted, Encrypted, ReEncrypted};
 pub use metrics::Metrics;
 pub use node::{Node, NodeConfig, StartFailed, Timings, Unseal, World};
 pub use seal::{FoundAsk, Founded};

@@ -1,5 +1,6 @@
 //! What the node counts, for Prometheus: names begin with `claviger_`, units are base units.
 
+use claviger_core::page::OutcomeWord;
 use claviger_core::policy::Operation;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
@@ -27,7 +28,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("claviger");
         let requests = Family::default();
-        registry.register("requests", "Requests answered, by operation and outcome", requests.clone());
+        let help = "Requests, and items of batches and streams, answered, by operation and outcome";
+        registry.register("requests", help, requests.clone());
         let mut gauge = |name: &str, help: &str| {
             let gauge = Gauge::default();
             registry.register(name, help, gauge.clone());
@@ -43,9 +45,10 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts an answer.
-    pub fn answered(&self, operation: Operation, outcome: String) {
-        self.requests.get_or_create(&Answered { operation: operation.word(), outcome }).inc();
+    /// Counts answers that are alike.
+    pub fn answered(&self, operation: Operation, outcome: OutcomeWord, count: u64) {
+        let (operation, outcome) = (operation.word(), outcome.to_string());
+        self.requests.get_or_create(&Answered { operation, outcome }).inc_by(count);
     }
 
     /// Notes whether the node is open.

@@ -161,6 +161,7 @@ impl Node {
             closed: parking_lot::Mutex::default(),
             sealings: parking_lot::Mutex::default(),
             expecting: parking_lot::Mutex::new(None),
+            stopping: watch::channel(false).0,
             config,
             world,
             ledger,
@@ -238,8 +239,15 @@ impl Node {
         ended.until(Clone::clone).await.unwrap_or_else(|_| "the node was dropped".into())
     }
 
+    /// Ends streams of callers in order, before their listener is told to stop: it waits for them. Items that are under way
+    /// are answered, no more are taken.
+    pub fn end_streams(&self) {
+        self.service.end_streams();
+    }
+
     /// Stops: hands over the lead, seals, closes the book.
     pub async fn stop(&self) {
+        self.end_streams();
         // Neither is waited for any longer than this: where no majority is left, nobody can lead, and no head is put.
         match runtime::timeout(PARTING_WAIT, self.service.sign_head()).await {
             Ok(Ok(())) => {}

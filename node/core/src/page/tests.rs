@@ -18,6 +18,7 @@ fn page(n: u64) -> Page {
         key_hash: Some(KeyHash([n as u8; 32])),
         operation: Some(Operation::RotateKey),
         resource: Some(ResourceTag { key: 1, tag: [5; 32] }),
+        destination: None,
         outcome: OutcomeWord::Refused(RefusedKind::Disabled),
         revision: n,
         count: 1,
@@ -205,6 +206,19 @@ fn an_intent_is_known_by_its_hash() {
     let closing = Page { outcome: OutcomeWord::Ok, intent: Some(intent.intent_hash()), ..page(1) };
     assert_eq!(Page::from_bytes(&closing.to_bytes()), Ok(closing));
     assert_ne!(intent.intent_hash(), page(1).intent_hash());
+}
+
+#[test]
+fn a_page_of_two_keys_has_a_format_of_its_own() {
+    let one = page(2);
+    let two = Page { destination: Some(ResourceTag { key: 1, tag: [6; 32] }), ..page(2) };
+    assert_eq!(one.to_bytes()[..2], [0, 1], "books of before are read, and written, as ever");
+    assert_eq!(two.to_bytes()[..2], [0, 2]);
+    assert_eq!(Page::from_bytes(&two.to_bytes()), Ok(two.clone()));
+    assert!(two.to_bytes().len() + 250 < PAGE_BYTES_MAX);
+    let mut short = two.to_bytes();
+    short.truncate(one.to_bytes().len());
+    assert!(Page::from_bytes(&short).is_err());
 }
 
 #[test]

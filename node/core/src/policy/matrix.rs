@@ -31,6 +31,9 @@ pub enum Who {
     StewardsAndUsers(&'static [RoleKind]),
     /// Key users whose grants allow this use of the key; administrators never, whatever else they are.
     Users(Use),
+    /// Key users, whatever their grants reach: each item of the call is judged as the call that it stands for.
+    /// Administrators never.
+    KeyUsers,
 }
 
 /// When a call is answered.
@@ -81,6 +84,12 @@ pub const MATRIX: &[Rule] = &[
     rule(ListKeys, When::Open, Who::StewardsAndUsers(&[Administrator, Auditor])),
     rule(Encrypt, When::Open, Who::Users(Use::Encrypt)),
     rule(Decrypt, When::Open, Who::Users(Use::Decrypt)),
+    // Of the key that encrypted. Whoever re-encrypts needs leave to `Encrypt` with the other one too.
+    rule(ReEncrypt, When::Open, Who::Users(Use::Decrypt)),
+    rule(BatchEncrypt, When::Open, Who::KeyUsers),
+    rule(BatchDecrypt, When::Open, Who::KeyUsers),
+    rule(BatchReEncrypt, When::Open, Who::KeyUsers),
+    rule(Pipeline, When::Open, Who::KeyUsers),
     rule(SetRole, When::Open, ADMINISTRATOR),
     rule(DeleteRole, When::Open, ADMINISTRATOR),
     rule(DenyCertificate, When::Open, ADMINISTRATOR),

@@ -118,6 +118,11 @@ operations! {
     26 Roles   ListDeniedCertificates Cluster;
     27 Audit   TailAudit              Cluster;
     28 Audit   GetAuditHead           Cluster;
+    29 Crypto  ReEncrypt              KeyName;
+    30 Crypto  BatchEncrypt           Cluster;
+    31 Crypto  BatchDecrypt           Cluster;
+    32 Crypto  BatchReEncrypt         Cluster;
+    33 Crypto  Pipeline               Cluster;
 }
 
 impl Operation {

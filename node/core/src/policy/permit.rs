@@ -138,6 +138,7 @@ fn allowed(who: Who, rights: &Rights, on: &impl Scope) -> bool {
             (_, Some(key)) => !rights.has(RoleKind::Administrator) && rights.uses(key, usage),
             (_, None) => false,
         },
+        Who::KeyUsers => !rights.has(RoleKind::Administrator) && !rights.grants().is_empty(),
     }
 }
 

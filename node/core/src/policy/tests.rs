@@ -52,10 +52,10 @@ macro_rules! allowed {
 
 fn leave(rights: &Rights, seal: SealView) -> String {
     allowed!(rights, seal;
-        CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt; ListKeys;
+        CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt ReEncrypt; ListKeys;
         GetSealStatus GetClusterStatus Initialize AbandonInitialize BeginUnseal GetCeremony OfferShare SealNode SealAll
         TransferLeader SetRole DeleteRole DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates
-        TailAudit GetAuditHead)
+        TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
 }
 
 #[test]
@@ -127,7 +127,11 @@ fn before_founding_founders_found_and_nobody_else() {
 fn key_users_use_their_keys_and_know_of_no_others() {
     let paper = Paper::founded();
     let rights = paper.rights(&caller(USER));
-    assert_eq!(leave(&rights, SealView::Open), "GetKey Encrypt Decrypt ListKeys GetSealStatus GetClusterStatus");
+    assert_eq!(
+        leave(&rights, SealView::Open),
+        "GetKey Encrypt Decrypt ReEncrypt ListKeys GetSealStatus GetClusterStatus BatchEncrypt BatchDecrypt \
+         BatchReEncrypt Pipeline"
+    );
     let foreign: KeyName = "tenants/other/keys/invoices".parse().unwrap();
     assert!(judge::<Encrypt>(&rights, foreign.clone(), SealView::Open).is_err());
     // Whether it is there makes no difference to who may not know.
@@ -144,6 +148,27 @@ fn administrators_never_use_keys() {
     paper.plant(paper.keyring.grant_record(&who(ADMIN)), &record.to_bytes());
     assert!(paper.judged::<Encrypt>(ADMIN, name("invoices")).is_err());
     assert!(paper.judged::<Decrypt>(ADMIN, name("invoices")).is_err());
+    assert!(paper.judged::<ReEncrypt>(ADMIN, name("invoices")).is_err());
+    let in_bulk = allowed!(&paper.rights(&caller(ADMIN)), SealView::Open;
+        ;; BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline);
+    assert_eq!(in_bulk, "");
+}
+
+#[test]
+fn re_encryption_asks_for_a_right_on_either_key() {
+    let mut paper = Paper::founded();
+    let grant = |key: &str, encrypt: bool| KeyGrant {
+        tenant: "acme".parse().unwrap(),
+        key: Some(key.parse().unwrap()),
+        encrypt,
+        decrypt: !encrypt,
+    };
+    let record = GrantRecord { identity: who(USER), grants: vec![grant("old", false), grant("new", true)] };
+    paper.plant(paper.keyring.grant_record(&who(USER)), &record.to_bytes());
+    let from = |key: &str| paper.judged::<ReEncrypt>(USER, name(key)).is_ok();
+    let to = |key: &str| paper.judged::<Encrypt>(USER, name(key)).is_ok();
+    assert_eq!((from("old"), from("new")), (true, false));
+    assert_eq!((to("old"), to("new")), (false, true));
 }
 
 #[test]

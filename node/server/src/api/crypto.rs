@@ -1,12 +1,18 @@
 //! What keys do: `claviger.v1.Crypto`.
 
-use super::{Door, Reply, words};
+use super::{Door, Reply, status, stream, words};
 use claviger_core::policy::Operation;
 use claviger_proto::v1::{self, crypto_server::Crypto};
-use tonic::{Request, async_trait};
+use futures_util::StreamExt;
+use std::pin::Pin;
+use tonic::{Request, Status, Streaming, async_trait};
+
+type Answers = Pin<Box<dyn futures_util::Stream<Item = Result<v1::PipelineResponse, Status>> + Send>>;
 
 #[async_trait]
 impl Crypto for Door {
+    type PipelineStream = Answers;
+
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Reply<v1::EncryptResponse> {
         let (visit, ask) = self.admit(request, Operation::Encrypt);
         let answer =
@@ -19,5 +25,54 @@ impl Crypto for Door {
         let answer =
             async { self.service.decrypt(visit.known()?, words::decrypt(ask)?).await.map(words::decrypt_done) }.await;
         self.close(visit, answer).await
+    }
+
+    async fn re_encrypt(&self, request: Request<v1::ReEncryptRequest>) -> Reply<v1::ReEncryptResponse> {
+        let (visit, ask) = self.admit(request, Operation::ReEncrypt);
+        let answer = async {
+            self.service.re_encrypt(visit.known()?, words::re_encrypt(ask)?).await.map(words::re_encrypt_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn batch_encrypt(&self, request: Request<v1::BatchEncryptRequest>) -> Reply<v1::BatchEncryptResponse> {
+        let (visit, ask) = self.admit(request, Operation::BatchEncrypt);
+        let answer = async {
+            self.service.batch_encrypt(visit.known()?, words::batch_encrypt(ask)?).await.map(words::batch_encrypt_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn batch_decrypt(&self, request: Request<v1::BatchDecryptRequest>) -> Reply<v1::BatchDecryptResponse> {
+        let (visit, ask) = self.admit(request, Operation::BatchDecrypt);
+        let answer = async {
+            self.service.batch_decrypt(visit.known()?, words::batch_decrypt(ask)?).await.map(words::batch_decrypt_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn batch_re_encrypt(&self, request: Request<v1::BatchReEncryptRequest>) -> Reply<v1::BatchReEncryptResponse> {
+        let (visit, ask) = self.admit(request, Operation::BatchReEncrypt);
+        let answer = async {
+            self.service
+                .batch_re_encrypt(visit.known()?, words::batch_re_encrypt(ask)?)
+                .await
+                .map(words::batch_re_encrypt_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn pipeline(&self, request: Request<Streaming<v1::PipelineRequest>>) -> Reply<Answers> {
+        let (visit, frames) = self.admit(request, Operation::Pipeline);
+        let answer = async { self.service.open_pipeline(visit.known()?, ()).await }.await;
+        let answers = |pipeline| -> Answers {
+            let answers = self.service.pipeline(pipeline, stream::items(frames));
+            Box::pin(answers.map(|answer| answer.map(words::pipeline_answer).map_err(status::of)))
+        };
+        self.close(visit, answer.map(answers)).await
     }
 }

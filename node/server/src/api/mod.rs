@@ -13,6 +13,8 @@ mod roles;
 mod seal;
 mod status;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use connection::Connection;

@@ -1,6 +1,7 @@
 //! The one table that turns a failure into a gRPC status, with its name in `google.rpc.ErrorInfo`.
 
 use claviger_core::failure::{Failure, Refused, RefusedKind, Why, WhyKind};
+use claviger_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -12,6 +13,12 @@ pub(super) fn of(failure: Failure) -> Status {
     let (code, reason) = row(&failure);
     let details = ErrorDetails::with_error_info(reason, DOMAIN, [] as [(String, String); 0]);
     Status::with_error_details(code, failure.to_string(), details)
+}
+
+/// A failure of one item among others. Echoes nothing that the caller sent.
+pub(super) fn item(failure: Failure) -> v1::ItemError {
+    let (code, reason) = row(&failure);
+    v1::ItemError { code: code.into(), reason: reason.into(), message: failure.to_string() }
 }
 
 fn row(failure: &Failure) -> (Code, &'static str) {

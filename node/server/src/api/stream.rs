@@ -1,12 +1,15 @@
 //! The one place of the door that loops: streams.
 
-use crate::service::{Service, Tail};
-use claviger_core::failure::Failure;
+use super::words;
+use crate::service::{PipelineItem, Service, Tail};
+use claviger_core::failure::{Failure, Refused};
 use claviger_core::page::Page;
-use futures_util::Stream;
+use claviger_proto::v1;
 use futures_util::stream;
+use futures_util::{Stream, StreamExt};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use tonic::Streaming;
 
 /// The pages of a tail, and, if it follows, each new one when it is written.
 pub(super) fn pages(service: Arc<Service>, tail: Tail) -> impl Stream<Item = Result<Page, Failure>> {
@@ -29,3 +32,10 @@ pub(super) fn pages(service: Arc<Service>, tail: Tail) -> impl Stream<Item = Res
         }
     })
 }
+
+/// The frames of a pipeline, taken apart. A failure is a frame that cannot be read, and the last.
+pub(super) fn items(frames: Streaming<v1::PipelineRequest>) -> impl Stream<Item = Result<PipelineItem, Failure>> {
+    frames.map(|frame| words::pipeline_item(frame.map_err(|_| UNREADABLE)?))
+}
+
+const UNREADABLE: Failure = Failure::Refused(Refused::BadRequest("frames that can be read, of 4 MiB at most"));

@@ -12,7 +12,7 @@ use claviger_core::key::KeyRecord;
 use claviger_core::material::Material;
 use claviger_core::name::KeyName;
 use claviger_core::policy::Permit;
-use claviger_core::policy::action::{Decrypt, Encrypt};
+use claviger_core::policy::action::{Decrypt, Encrypt, ReEncrypt};
 use claviger_core::record::{Collection, Record, RecordKey, Version, View};
 use claviger_core::secret::SecretBytes;
 use claviger_core::time::UnixMs;
@@ -79,6 +79,28 @@ pub struct Decrypted {
     pub plaintext: SecretBytes,
     /// The version that had encrypted.
     pub version: u32,
+}
+
+/// What came of an encryption anew.
+pub struct ReEncrypted {
+    /// In format 1.
+    pub ciphertext: Vec<u8>,
+    /// The version that encrypted now.
+    pub version: u32,
+    /// The version that had encrypted before.
+    pub source_version: u32,
+}
+
+/// Where keys are used: what the node holds while it is open, the records of one reading, its stopwatch and its chance.
+pub struct Bench<'a> {
+    /// What the node holds.
+    pub opened: &'a Opened,
+    /// The records.
+    pub view: &'a LedgerView,
+    /// By the stopwatch that counts suspension.
+    pub now: Duration,
+    /// Where salts and nonces are drawn.
+    pub entropy: &'a dyn Entropy,
 }
 
 impl Vault {
@@ -195,20 +217,20 @@ impl Key {
 }
 
 /// Encrypts with the key's primary version.
+///
+/// # Errors
+/// Of the key: absent, disabled. Of the plaintext: longer than 64 KiB.
 pub fn encrypt(
-    opened: &Opened,
-    view: &LedgerView,
+    bench: &Bench<'_>,
     permit: Permit<Encrypt>,
     plaintext: &SecretBytes,
     context: &Context,
-    now: Duration,
-    entropy: &dyn Entropy,
 ) -> Result<Encrypted, Failure> {
-    let key = opened.vault.key(opened, view, permit.key())?;
+    let key = bench.key(permit.key())?;
     let version = key.record.encrypting()?.number;
-    let material = key.material(opened, view, version)?;
-    let (message_key, message) = key.message_key(&material, now, entropy);
-    let nonce: Fresh<12> = if planted!(NonceFromCounter) { counted(message) } else { entropy::fresh(entropy) };
+    let material = key.material(bench.opened, bench.view, version)?;
+    let (message_key, message) = key.message_key(&material, bench.now, bench.entropy);
+    let nonce: Fresh<12> = if planted!(NonceFromCounter) { counted(message) } else { entropy::fresh(bench.entropy) };
     let ciphertext = message_key
         .seal(plaintext.expose(), context, nonce)
         .map_err(|_| Refused::TooLong("a plaintext of more than 65,536 bytes"))?;
@@ -224,23 +246,53 @@ fn counted(message: u32) -> Fresh<12> {
 
 /// Decrypts what some version of the key encrypted. Shape and key are looked at first, rights have been; every other
 /// failure is one and the same.
+///
+/// # Errors
+/// Of the key: absent, disabled, that version below the lowest that decrypts. Of the ciphertext: one word for all.
 pub fn decrypt(
-    opened: &Opened,
-    view: &LedgerView,
+    bench: &Bench<'_>,
     permit: Permit<Decrypt>,
     ciphertext: &[u8],
     context: &Context,
 ) -> Result<Decrypted, Failure> {
-    let parsed = Ciphertext::parse(ciphertext).map_err(|_| Refused::Undecryptable)?;
-    let key = opened.vault.key(opened, view, permit.key())?;
-    let header = parsed.header();
-    let known = key.record.version(header.version);
-    if header.key != key.record.id || known.is_none_or(|v| v.material != header.material) {
-        return Err(Refused::Undecryptable.into());
+    bench.open(permit.key(), ciphertext, context)
+}
+
+/// Encrypts with the primary version of `to`'s key what some version of `from`'s key encrypted. The plaintext goes no
+/// further than this function. `contexts`: as it was encrypted with, and as it is to be.
+///
+/// # Errors
+/// Those of [`decrypt`] and of [`encrypt`].
+pub fn re_encrypt(
+    bench: &Bench<'_>,
+    from: Permit<ReEncrypt>,
+    to: Permit<Encrypt>,
+    ciphertext: &[u8],
+    contexts: (&Context, &Context),
+) -> Result<ReEncrypted, Failure> {
+    let clear = bench.open(from.key(), ciphertext, contexts.0)?;
+    let Encrypted { ciphertext, version } = encrypt(bench, to, &clear.plaintext, contexts.1)?;
+    Ok(ReEncrypted { ciphertext, version, source_version: clear.version })
+}
+
+impl Bench<'_> {
+    fn key(&self, name: &KeyName) -> Result<Arc<Key>, Failure> {
+        self.opened.vault.key(self.opened, self.view, name)
     }
-    let version = key.record.decrypting(header.version)?.number;
-    let material = key.material(opened, view, version)?;
-    let message_key = MessageKey::of(&material, header).map_err(|_| Refused::Undecryptable)?;
-    let plaintext = message_key.open(&parsed, context).map_err(|_| Refused::Undecryptable)?;
-    Ok(Decrypted { plaintext, version })
+
+    /// Opens a ciphertext of a key that the caller has leave for.
+    fn open(&self, name: &KeyName, ciphertext: &[u8], context: &Context) -> Result<Decrypted, Failure> {
+        let parsed = Ciphertext::parse(ciphertext).map_err(|_| Refused::Undecryptable)?;
+        let key = self.key(name)?;
+        let header = parsed.header();
+        let known = key.record.version(header.version);
+        if header.key != key.record.id || known.is_none_or(|v| v.material != header.material) {
+            return Err(Refused::Undecryptable.into());
+        }
+        let version = key.record.decrypting(header.version)?.number;
+        let material = key.material(self.opened, self.view, version)?;
+        let message_key = MessageKey::of(&material, header).map_err(|_| Refused::Undecryptable)?;
+        let plaintext = message_key.open(&parsed, context).map_err(|_| Refused::Undecryptable)?;
+        Ok(Decrypted { plaintext, version })
+    }
 }

@@ -1,5 +1,6 @@
 //! Pages: what is written of an attempt, and who may read the book.
 
+use super::items::Keys;
 use super::{ReadAsk, Service, Visit};
 use crate::audit::PAGES_KEPT;
 use claviger_core::codec::Canonical;
@@ -24,18 +25,21 @@ const PAGES_AT_ONCE: usize = 256;
 pub(crate) struct Entry<'a> {
     pub operation: Operation,
     pub caller: Option<&'a Caller>,
-    pub resource: Option<&'a KeyName>,
+    pub keys: &'a Keys,
     pub outcome: OutcomeWord,
     pub revision: u64,
     /// The transaction that was proposed, and the hash of the page that travels in it.
     pub proposed: Option<(TxnId, Digest)>,
 }
 
+/// Of what is about no key.
+const NO_KEYS: &Keys = &Keys { resource: None, destination: None };
+
 impl Entry<'_> {
     /// Something that was done without a caller of this node's own.
     fn own(operation: Operation) -> Self {
         let outcome = OutcomeWord::Ok;
-        Entry { operation, caller: None, resource: None, outcome, revision: 0, proposed: None }
+        Entry { operation, caller: None, keys: NO_KEYS, outcome, revision: 0, proposed: None }
     }
 }
 
@@ -105,7 +109,8 @@ impl Service {
             caller: entry.caller.map(|c| c.identity().clone()),
             key_hash: entry.caller.map(|c| *c.key_hash()),
             operation: Some(entry.operation),
-            resource: entry.resource.and_then(tag),
+            resource: entry.keys.resource.as_ref().and_then(tag),
+            destination: entry.keys.destination.as_ref().and_then(tag),
             outcome: entry.outcome,
             revision: entry.revision,
             count: 1,

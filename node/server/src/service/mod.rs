@@ -3,24 +3,32 @@
 //!
 //! Must not contain: gRPC, protobuf of callers, TLS.
 
+mod batch;
 mod book;
 mod change;
 mod cluster;
 mod crypto;
+mod items;
 mod keys;
+mod pipeline;
 mod roles;
 mod unseal;
 mod visit;
 
+pub use batch::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAsk, Batched};
 pub(crate) use book::ClosedPages;
 pub use book::Tail;
 pub use change::RequestStamp;
 pub use cluster::{ClusterView, NodeView, SealStatus};
-pub use crypto::{DecryptAsk, EncryptAsk};
+pub use crypto::{DecryptAsk, EncryptAsk, ReEncryptAsk};
 pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
+pub use pipeline::{
+    Answers, ItemOutcome, PIPELINE_BYTES_MAX, PIPELINE_ITEMS_MAX, Pipeline, PipelineAnswer, PipelineAsk, PipelineDone,
+    PipelineItem,
+};
 pub use roles::{RoleAt, RolePage};
 pub use unseal::{Begun, OfferAsk, Offered};
-pub use visit::Visit;
+pub use visit::{Audited, Visit};
 
 use crate::audit::Book;
 use crate::gate::Gate;
@@ -31,6 +39,7 @@ use claviger_core::failure::{Failure, Why};
 use claviger_core::planted;
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
+use claviger_world::watch;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,6 +73,8 @@ pub struct Service {
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
     pub(crate) sealings: parking_lot::Mutex<Sealings>,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
+    /// True from when the node stops: streams take nothing more.
+    pub(crate) stopping: watch::Sender<bool>,
 }
 
 /// A reading of the records that is as fresh as it had to be, and the keys, for as long as one request computes.

@@ -1,6 +1,7 @@
 //! One attempt, from its arrival to its page in the book. No page, no answer.
 
 use super::book::{Closed, Entry};
+use super::items::{Items, Keys};
 use super::{AgeLimit, Reading, Service};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
@@ -29,7 +30,8 @@ pub struct Visit {
 /// What is learned of the attempt on its way.
 #[derive(Default)]
 struct Notes {
-    resource: Option<KeyName>,
+    keys: Keys,
+    items: Items,
     proposed: Option<(TxnId, Digest)>,
     revision: u64,
     rests_on: Option<AgeLimit>,
@@ -46,12 +48,30 @@ impl<T> Audited<T> {
     pub fn into_inner(self) -> T {
         self.0
     }
+
+    /// What it is, for who must know before it is handed over.
+    pub(crate) fn look(&self) -> &T {
+        &self.0
+    }
+
+    /// What was made of it on its way out.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Audited<U> {
+        Audited(make(self.0))
+    }
 }
 
 impl Service {
     /// Opens a page for an attempt by the bearer of a certificate.
     pub fn visit(self: &Arc<Self>, leaf_der: Option<&[u8]>, operation: Operation) -> Visit {
-        let caller = self.gate.authenticate(leaf_der);
+        self.attempt(self.gate.authenticate(leaf_der), operation)
+    }
+
+    /// Opens a page for an item of a stream, by whoever opened the stream.
+    pub(crate) fn visit_of(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
+        self.attempt(Ok(caller.clone()), operation)
+    }
+
+    fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
         Visit { service: self.clone(), operation, caller, notes: Mutex::default(), closed: false }
     }
 }
@@ -84,7 +104,22 @@ impl Visit {
 
     /// Notes the key that it is about.
     pub fn about(&self, name: &KeyName) {
-        self.notes.lock().resource = Some(name.clone());
+        self.is_about(Keys::one(name));
+    }
+
+    /// Notes the keys that it is about.
+    pub(crate) fn is_about(&self, keys: Keys) {
+        self.notes.lock().keys = keys;
+    }
+
+    /// Notes that it is about many items: each will be in a page, whatever becomes of the call.
+    pub(crate) fn holds(&self, items: Items) {
+        self.notes.lock().items = items;
+    }
+
+    /// Notes what came of each item, in their order.
+    pub(crate) fn items_came_to(&self, outcomes: impl Iterator<Item = OutcomeWord>) {
+        self.notes.lock().items.came_to(outcomes);
     }
 
     /// Notes the revision that the answer reflects.
@@ -114,7 +149,7 @@ impl Visit {
         self.service.page(&Entry {
             operation: self.operation,
             caller: self.caller.as_ref().ok(),
-            resource: notes.resource.as_ref(),
+            keys: &notes.keys,
             outcome: OutcomeWord::Pending,
             revision: 0,
             proposed: None,
@@ -163,12 +198,13 @@ impl Visit {
     }
 
     fn write(&self, outcome: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
-        self.service.metrics.answered(self.operation, outcome.to_string());
+        self.service.metrics.answered(self.operation, outcome, 1);
         let notes = self.notes.lock();
+        self.write_items(&notes, outcome)?;
         let page = self.service.page(&Entry {
             operation: self.operation,
             caller: self.caller.as_ref().ok(),
-            resource: notes.resource.as_ref(),
+            keys: &notes.keys,
             outcome,
             revision: notes.revision,
             proposed: notes.proposed,
@@ -177,6 +213,23 @@ impl Visit {
         // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
         if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
             self.service.closed.lock().add(Closed::In(txn));
+        }
+        Ok(())
+    }
+
+    /// The pages of the items stand before that of the call: where one cannot be written, the call has no answer.
+    fn write_items(&self, notes: &Notes, whole: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
+        for alike in notes.items.gathered(whole) {
+            self.service.metrics.answered(alike.operation, alike.outcome, alike.count);
+            let page = self.service.page(&Entry {
+                operation: alike.operation,
+                caller: self.caller.as_ref().ok(),
+                keys: &alike.keys,
+                outcome: alike.outcome,
+                revision: notes.revision,
+                proposed: None,
+            });
+            self.service.book.write(Page { count: alike.count, ..page })?;
         }
         Ok(())
     }

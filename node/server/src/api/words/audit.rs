@@ -2,7 +2,7 @@
 
 use super::{Parsed, timestamp, wanted};
 use claviger_core::name::Digest;
-use claviger_core::page::{Page, Position};
+use claviger_core::page::{Page, Position, ResourceTag};
 use claviger_proto::v1;
 
 pub(in crate::api) fn tail_audit(ask: v1::TailAuditRequest) -> Parsed<(usize, bool)> {
@@ -13,14 +13,15 @@ pub(in crate::api) fn tail_audit(ask: v1::TailAuditRequest) -> Parsed<(usize, bo
 }
 
 pub(in crate::api) fn page_out(page: Page) -> v1::TailAuditResponse {
-    let resource = page.resource.map(|r| Digest(r.tag).to_string()).unwrap_or_default();
+    let named = |tag: Option<ResourceTag>| tag.map(|r| Digest(r.tag).to_string()).unwrap_or_default();
     let page = v1::AuditPage {
         number: page.number,
         time: Some(timestamp(page.time)),
         caller: page.caller.map(|c| c.to_string()).unwrap_or_default(),
         operation: page.operation.map_or("", |o| o.word()).into(),
         outcome: page.outcome.to_string(),
-        resource,
+        resource: named(page.resource),
+        destination: named(page.destination),
         revision: page.revision,
         count: page.count,
     };
