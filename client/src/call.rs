@@ -6,6 +6,7 @@ use crate::dated::Dated;
 use crate::error::{Attempt, Error};
 use crate::journey::{Journey, Next};
 use crate::tls;
+use crate::trunk::Trunk;
 use bytes::Bytes;
 use claviger_proto::v1::ReadOptions;
 use std::future::Future;
@@ -35,6 +36,7 @@ struct Shared {
     seen: AtomicU64,
     /// The node that answered last.
     preferred: AtomicUsize,
+    trunk: Trunk,
 }
 
 /// Whether a call may be sent twice.
@@ -59,6 +61,7 @@ impl Client {
             connect: config.connect,
             seen: AtomicU64::new(0),
             preferred: AtomicUsize::new(first),
+            trunk: Trunk::new(),
         };
         Ok(Client { shared: Arc::new(shared), only: None })
     }
@@ -123,7 +126,7 @@ impl Client {
         }
     }
 
-    async fn attempt<Ask, Answer, Send, Sent>(
+    pub(crate) async fn attempt<Ask, Answer, Send, Sent>(
         &self,
         index: usize,
         limit: Duration,
@@ -172,8 +175,23 @@ impl Client {
         self.shared.seen.fetch_max(revision, Ordering::AcqRel);
     }
 
+    /// How long one logical call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.shared.deadline
+    }
+
+    /// What many calls share.
+    pub(crate) fn trunk(&self) -> &Trunk {
+        &self.shared.trunk
+    }
+
+    /// Whether it asks one node only.
+    pub(crate) fn is_of_one_node(&self) -> bool {
+        self.only.is_some()
+    }
+
     /// Indexes of the nodes that may be asked, the one that answered last first.
-    fn choices(&self) -> Vec<usize> {
+    pub(crate) fn choices(&self) -> Vec<usize> {
         if let Some(index) = self.only {
             return vec![index];
         }

@@ -1,6 +1,6 @@
 //! What keys do: `claviger.v1.Crypto`.
 
-use crate::call::{Client, Repeat};
+use crate::call::Client;
 use crate::error::Error;
 use bytes::Bytes;
 use claviger_proto::v1::{self, crypto_client::CryptoClient};
@@ -27,8 +27,7 @@ impl Client {
     /// As [`Client::encrypt`], with read options of the caller's own.
     pub async fn encrypt_with(&self, mut ask: v1::EncryptRequest) -> Result<v1::EncryptResponse, Error> {
         ask.read = self.fresh_enough(ask.read);
-        self.call(Repeat::Always, ask, |channel, ask| async move { CryptoClient::new(channel).encrypt(ask).await })
-            .await
+        self.use_key(ask, |channel, ask| async move { CryptoClient::new(channel).encrypt(ask).await }).await
     }
 
     /// Decrypts what [`Client::encrypt`] made, with the same key and context. `InvalidArgument`, and no word of why, for a
@@ -46,8 +45,7 @@ impl Client {
     /// As [`Client::decrypt`], with read options of the caller's own.
     pub async fn decrypt_with(&self, mut ask: v1::DecryptRequest) -> Result<v1::DecryptResponse, Error> {
         ask.read = self.fresh_enough(ask.read);
-        self.call(Repeat::Always, ask, |channel, ask| async move { CryptoClient::new(channel).decrypt(ask).await })
-            .await
+        self.use_key(ask, |channel, ask| async move { CryptoClient::new(channel).decrypt(ask).await }).await
     }
 
     /// Encrypts anew, under the primary version of the same key and in the same context, what some version encrypted. The
@@ -66,8 +64,7 @@ impl Client {
     /// As [`Client::re_encrypt`], with another key, another context, or read options of the caller's own.
     pub async fn re_encrypt_with(&self, mut ask: v1::ReEncryptRequest) -> Result<v1::ReEncryptResponse, Error> {
         ask.read = self.fresh_enough(ask.read);
-        self.call(Repeat::Always, ask, |channel, ask| async move { CryptoClient::new(channel).re_encrypt(ask).await })
-            .await
+        self.use_key(ask, |channel, ask| async move { CryptoClient::new(channel).re_encrypt(ask).await }).await
     }
 }
 

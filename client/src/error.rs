@@ -164,6 +164,11 @@ impl Attempt {
         Attempt::sorted(status.code(), details::reason(status), told(status.message()), broken)
     }
 
+    /// Sorts what came of one item among others.
+    pub(crate) fn of_item(item: &v1::ItemError) -> Attempt {
+        Attempt::sorted(Code::from(item.code), item.reason.clone(), told(&item.message), false)
+    }
+
     fn sorted(code: Code, reason: String, message: String, broken: bool) -> Attempt {
         let elsewhere = |why, message| Attempt::Elsewhere { why, message, sent: true, broken };
         match code {
@@ -215,7 +220,7 @@ impl Attempt {
 impl Error {
     /// Of one item among others, as the call for it alone would have failed with.
     pub(crate) fn of_item(item: &v1::ItemError) -> Error {
-        Attempt::sorted(Code::from(item.code), item.reason.clone(), told(&item.message), false).end()
+        Attempt::of_item(item).end()
     }
 }
 

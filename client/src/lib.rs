@@ -16,7 +16,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Many messages go in batches ([`Client::encrypt_batch`] and its like), or on one stream ([`Client::pipeline`]).
+//! Many messages go in batches ([`Client::encrypt_batch`] and its like), or on one stream ([`Client::pipeline`]). Whoever just
+//! makes many calls at once need not care: while eight or more that use keys are under way in a client and its clones, the
+//! next ones share a stream by themselves, and what the stream does not answer is asked call by call.
 //!
 //! Not here: what is true about keys (`claviger-core`), and anything that a server decides.
 
@@ -36,6 +38,7 @@ mod pipeline;
 mod roles;
 mod seal;
 mod tls;
+mod trunk;
 
 pub use audit::AuditTail;
 pub use batch::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Each};

@@ -10,7 +10,7 @@ use claviger_proto::v1::crypto_client::CryptoClient;
 use claviger_proto::v1::{self, pipeline_request::Ask, pipeline_response::Outcome};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Streaming, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 /// Items that wait here until the connection takes them, at most.
 const ITEMS_WAITING_MAX: usize = 64;
@@ -57,7 +57,7 @@ pub enum PipelineDone {
 }
 
 /// Both ends, as they are opened.
-struct Ends(mpsc::Sender<v1::PipelineRequest>, Streaming<v1::PipelineResponse>);
+pub(crate) struct Ends(pub(crate) mpsc::Sender<v1::PipelineRequest>, pub(crate) Streaming<v1::PipelineResponse>);
 
 impl Dated for Ends {
     fn revision(&self) -> u64 {
@@ -69,15 +69,17 @@ impl Client {
     /// Opens a stream of items to a node that answers. The deadline is for the opening alone. A stream that broke is not
     /// taken up again: items without an answer may be sent once more, on another.
     pub async fn pipeline(&self) -> Result<Pipeline, Error> {
-        let send = |channel: Channel, _: Request<()>| async move {
-            let (asks, frames) = mpsc::channel(ITEMS_WAITING_MAX);
-            let answers = CryptoClient::new(channel).pipeline(ReceiverStream::new(frames)).await?;
-            Ok(answers.map(|answers| Ends(asks, answers)))
-        };
-        let Ends(frames, answers) = self.call(Repeat::Always, (), send).await?;
+        let Ends(frames, answers) = self.call(Repeat::Always, (), open).await?;
         let asks = PipelineAsks { client: self.clone(), frames };
         Ok(Pipeline { asks, answers: PipelineAnswers { client: self.clone(), answers } })
     }
+}
+
+/// Opens a stream. Without a deadline for the server: it may live long.
+pub(crate) async fn open(channel: Channel, _: Request<()>) -> Result<Response<Ends>, Status> {
+    let (asks, frames) = mpsc::channel(ITEMS_WAITING_MAX);
+    let answers = CryptoClient::new(channel).pipeline(ReceiverStream::new(frames)).await?;
+    Ok(answers.map(|answers| Ends(asks, answers)))
 }
 
 impl PipelineAsks {

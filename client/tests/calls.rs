@@ -4,28 +4,12 @@
 
 mod fake;
 
-use claviger_client::{Client, Config, Error, Files, Pipeline, PipelineDone, Why, v1};
-use fake::{Node, Pki, always};
+use claviger_client::{Client, Config, Error, Files, Why};
+use fake::{NAME, Node, Pki, always, client, node};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::Status;
-
-const OPEN: v1::SealState = v1::SealState::Open;
-const NAME: &str = "tenants/default/keys/k";
-
-fn client(pki: &Pki, addresses: &[String], deadline_ms: u64) -> Client {
-    let (cert, key) = pki.issue("caller", &["spiffe://example.org/claviger/service/app"], 4000);
-    let mut config = Config::new(addresses.join(",").parse().unwrap(), Files { ca: pki.ca(), cert, key });
-    config.deadline = Duration::from_millis(deadline_ms);
-    Client::new(&config).unwrap()
-}
-
-fn node(pki: &Pki, number: u64, script: fake::Script) -> Node {
-    let certificate =
-        pki.issue(&format!("node{number}"), &[&format!("spiffe://example.org/claviger/node/{number}")], 4000);
-    Node::start(pki, &certificate, OPEN, script)
-}
 
 #[tokio::test]
 async fn a_call_moves_on_from_a_node_that_is_gone_or_sealed() {
@@ -42,33 +26,6 @@ async fn a_call_moves_on_from_a_node_that_is_gone_or_sealed() {
     assert!(sealed.calls().len() <= 1, "the client stays with the node that answers");
     assert_eq!(open.calls().len(), 4);
     assert!(open.calls()[1..].iter().all(|call| call.min_revision == 7), "no later call may see less");
-}
-
-#[tokio::test]
-async fn items_are_answered_one_by_one() {
-    let pki = Pki::new();
-    let node = node(&pki, 1, always(|| Ok(7)));
-    let client = client(&pki, &[node.address.to_string()], 5_000);
-    let item = |plaintext: &'static [u8]| v1::EncryptRequest {
-        name: NAME.into(),
-        plaintext: plaintext.into(),
-        ..Default::default()
-    };
-    let each = client.encrypt_batch(vec![item(b"x"), item(b""), item(b"y")]).await.unwrap();
-    let said = |answer: Result<v1::EncryptResponse, Error>| {
-        answer.map_or_else(|e| e.to_string(), |one| format!("{:?}", one.ciphertext))
-    };
-    assert_eq!(each.into_iter().map(said).collect::<Vec<_>>(), ["b\"x\"", "refused: the key is disabled", "b\"y\""]);
-    let Pipeline { asks, mut answers } = client.pipeline().await.unwrap();
-    asks.encrypt(5, NAME, b"x".to_vec(), &[]).await.unwrap();
-    asks.encrypt(4, NAME, b"".to_vec(), &[]).await.unwrap();
-    let first = answers.next().await.unwrap().unwrap();
-    assert!(matches!((first.id, first.outcome), (5, Ok(PipelineDone::Encrypted(one))) if one.revision == 7));
-    let second = answers.next().await.unwrap().unwrap();
-    assert_eq!((second.id, second.outcome.unwrap_err().to_string()), (4, "refused: the key is disabled".into()));
-    drop(asks);
-    assert!(answers.next().await.unwrap().is_none());
-    assert_eq!(client.revision(), 7);
 }
 
 #[tokio::test]
@@ -159,7 +116,7 @@ async fn a_call_survives_the_death_of_the_node_that_answered() {
 async fn refused_certificate(uris: &[&str], until: i32, wanted: &str) {
     let pki = Pki::new();
     let certificate = pki.issue("odd", uris, until);
-    let odd = Node::start(&pki, &certificate, OPEN, always(|| Ok(1)));
+    let odd = Node::start(&pki, &certificate, claviger_client::v1::SealState::Open, always(|| Ok(1)));
     let client = client(&pki, &[odd.address.to_string()], 2_000);
     let refused = client.get_key(NAME).await.unwrap_err();
     let Error::Unavailable { why: Why::Unreachable, message, .. } = refused else { panic!("{refused:?}") };

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(missing_docs, reason = "tests")]
 
+use claviger_client::{Client, Config, Files};
 use claviger_proto::v1::{self, cluster_server, crypto_server, keys_server, seal_server};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -12,10 +13,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+/// Any key.
+pub const NAME: &str = "tenants/default/keys/k";
+
+/// A client of these nodes.
+pub fn client(pki: &Pki, addresses: &[String], deadline_ms: u64) -> Client {
+    let (cert, key) = pki.issue("caller", &["spiffe://example.org/claviger/service/app"], 4000);
+    let mut config = Config::new(addresses.join(",").parse().unwrap(), Files { ca: pki.ca(), cert, key });
+    config.deadline = Duration::from_millis(deadline_ms);
+    Client::new(&config).unwrap()
+}
+
+/// An open node.
+pub fn node(pki: &Pki, number: u64, script: Script) -> Node {
+    let uri = format!("spiffe://example.org/claviger/node/{number}");
+    Node::start(pki, &pki.issue(&format!("node{number}"), &[&uri], 4000), v1::SealState::Open, script)
+}
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
@@ -75,7 +94,7 @@ pub struct Heard {
     pub min_revision: u64,
 }
 
-/// What to answer: the revision, or a refusal. Given the call and how many came before it.
+/// What to answer: the revision, or a refusal. Given the call, or the item of a stream, and how many came before it.
 pub type Script = Arc<dyn Fn(&Heard, usize) -> Result<u64, Status> + Send + Sync>;
 
 /// A fake node that runs until it is dropped.
@@ -107,10 +126,24 @@ impl Node {
         Node { address, heard, runtime: Some(runtime) }
     }
 
+    /// How many calls of that name it has heard.
+    pub fn count(&self, rpc: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|call| call.rpc == rpc).count()
+    }
+
     pub fn calls(&self) -> Vec<Heard> {
         self.heard.lock().unwrap().clone()
     }
 }
+
+/// The plaintext of a message that no answer comes to, in a call of its own or on a stream.
+pub const NO_ANSWER: &[u8] = b"no answer";
+/// The plaintext of an item that no answer comes to; a call of its own is answered.
+pub const ANSWERED_ALONE: &[u8] = b"answered alone";
+/// The plaintext of an item over which its stream breaks off; a call of its own is answered.
+pub const BREAKS_OFF: &[u8] = b"breaks off";
+/// A stream that is opened with this revision is never read.
+pub const NEVER_READ: u64 = 0;
 
 pub fn always(answer: impl Fn() -> Result<u64, Status> + Send + Sync + 'static) -> Script {
     Arc::new(move |_, _| answer())
@@ -183,8 +216,10 @@ impl crypto_server::Crypto for Fake {
     async fn encrypt(&self, request: Request<v1::EncryptRequest>) -> Reply<v1::EncryptResponse> {
         let ask = request.into_inner();
         let revision = self.answer("Encrypt", &[], ask.read)?;
-        let ciphertext = [&[0u8; 128][..], &ask.plaintext].concat().into();
-        Ok(Response::new(v1::EncryptResponse { ciphertext, version: 1, revision }))
+        if ask.plaintext == NO_ANSWER {
+            std::future::pending::<()>().await;
+        }
+        Ok(Response::new(encrypted(&ask.plaintext, revision)))
     }
     async fn decrypt(&self, request: Request<v1::DecryptRequest>) -> Reply<v1::DecryptResponse> {
         let ask = request.into_inner();
@@ -204,38 +239,78 @@ impl crypto_server::Crypto for Fake {
         let revision = self.answer("BatchEncrypt", &[], ask.read)?;
         let outcome = |item: v1::EncryptRequest| match item.plaintext.is_empty() {
             true => Outcome::Error(disabled()),
-            false => Outcome::Response(v1::EncryptResponse { ciphertext: item.plaintext, version: 1, revision }),
+            false => Outcome::Response(encrypted(&item.plaintext, revision)),
         };
         let result = |item| v1::BatchEncryptResult { outcome: Some(outcome(item)) };
         let results = ask.requests.into_iter().map(result).collect();
         Ok(Response::new(v1::BatchEncryptResponse { results, revision }))
     }
-    async fn batch_decrypt(&self, _: Request<v1::BatchDecryptRequest>) -> Reply<v1::BatchDecryptResponse> {
-        Err(Status::unimplemented("fake"))
+    /// Refuses items that are too short.
+    async fn batch_decrypt(&self, request: Request<v1::BatchDecryptRequest>) -> Reply<v1::BatchDecryptResponse> {
+        use v1::batch_decrypt_result::Outcome;
+        let ask = request.into_inner();
+        let revision = self.answer("BatchDecrypt", &[], ask.read)?;
+        let outcome = |item: v1::DecryptRequest| match item.ciphertext.len() < 128 {
+            true => Outcome::Error(failed(&Status::invalid_argument("refused: the ciphertext does not open"))),
+            false => {
+                let plaintext = item.ciphertext.slice(128..);
+                Outcome::Response(v1::DecryptResponse { plaintext, version: 1, revision })
+            }
+        };
+        let result = |item| v1::BatchDecryptResult { outcome: Some(outcome(item)) };
+        let results = ask.requests.into_iter().map(result).collect();
+        Ok(Response::new(v1::BatchDecryptResponse { results, revision }))
     }
-    async fn batch_re_encrypt(&self, _: Request<v1::BatchReEncryptRequest>) -> Reply<v1::BatchReEncryptResponse> {
-        Err(Status::unimplemented("fake"))
+    /// Answers with nothing: as a node of a later release may, with an outcome that this one does not know.
+    async fn batch_re_encrypt(&self, request: Request<v1::BatchReEncryptRequest>) -> Reply<v1::BatchReEncryptResponse> {
+        let ask = request.into_inner();
+        let revision = self.answer("BatchReEncrypt", &[], ask.read)?;
+        let results = ask.requests.iter().map(|_| v1::BatchReEncryptResult { outcome: None }).collect();
+        Ok(Response::new(v1::BatchReEncryptResponse { results, revision }))
     }
 
     type PipelineStream = Answers;
 
-    /// Answers each item, and refuses those without a plaintext.
+    /// Answers each item as its call would be answered.
     async fn pipeline(&self, request: Request<Streaming<v1::PipelineRequest>>) -> Reply<Answers> {
-        use v1::{pipeline_request::Ask, pipeline_response::Outcome};
-        let revision = self.answer("Pipeline", &[], None)?;
-        let answer = move |frame: Result<v1::PipelineRequest, Status>| {
-            let v1::PipelineRequest { id, ask } = frame?;
-            let outcome = match ask {
-                Some(Ask::Encrypt(item)) if !item.plaintext.is_empty() => {
-                    Outcome::Encrypt(v1::EncryptResponse { ciphertext: item.plaintext, version: 1, revision })
-                }
-                _ => Outcome::Error(disabled()),
-            };
-            Ok(v1::PipelineResponse { id, outcome: Some(outcome) })
-        };
-        let answers: Answers = Box::pin(request.into_inner().map(answer));
-        Ok(Response::new(answers))
+        let (fake, frames) = (self.clone(), request.into_inner());
+        if self.answer("Pipeline", &[], None)? == NEVER_READ {
+            let unread = frames.map(|_| Err(Status::unknown("read after all")));
+            return Ok(Response::new(Box::pin(tokio_stream::pending().chain(unread))));
+        }
+        let answers =
+            frames.filter_map(move |frame| frame.map(|frame| fake.item(frame)).transpose()).map(Result::flatten);
+        Ok(Response::new(Box::pin(answers)))
     }
+}
+
+impl Fake {
+    /// The answer to an item, the end of the stream, or none.
+    fn item(&self, frame: v1::PipelineRequest) -> Option<Result<v1::PipelineResponse, Status>> {
+        use v1::{pipeline_request::Ask, pipeline_response::Outcome};
+        let v1::PipelineRequest { id, ask } = frame;
+        let Some(Ask::Encrypt(item)) = ask else { return Some(Err(Status::unimplemented("fake"))) };
+        if item.plaintext == NO_ANSWER || item.plaintext == ANSWERED_ALONE {
+            return None;
+        }
+        if item.plaintext == BREAKS_OFF {
+            return Some(Err(Status::unavailable("unavailable: the node stops")));
+        }
+        let outcome = match self.answer("Item", &[], item.read) {
+            Ok(_) if item.plaintext.is_empty() => Outcome::Error(disabled()),
+            Ok(revision) => Outcome::Encrypt(encrypted(&item.plaintext, revision)),
+            Err(status) => Outcome::Error(failed(&status)),
+        };
+        Some(Ok(v1::PipelineResponse { id, outcome: Some(outcome) }))
+    }
+}
+
+fn encrypted(plaintext: &[u8], revision: u64) -> v1::EncryptResponse {
+    v1::EncryptResponse { ciphertext: [&[0u8; 128][..], plaintext].concat().into(), version: 1, revision }
+}
+
+fn failed(status: &Status) -> v1::ItemError {
+    v1::ItemError { code: status.code() as i32, reason: String::new(), message: status.message().into() }
 }
 
 type Answers = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::PipelineResponse, Status>> + Send>>;
