@@ -1,6 +1,8 @@
 //! Programs that use keys, and an administrator who takes rights away and gives them back. Each writes down what it asked
 //! and what it saw.
 
+mod many;
+
 use crate::dice::Dice;
 use crate::door::{Errand, Visited};
 use crate::history::{Ask, Attempt, Deed, Moment, Seen};
@@ -23,6 +25,8 @@ use std::time::Duration;
 
 /// How often a call is tried under one request id.
 const ATTEMPTS_MAX: usize = 6;
+/// How often a client asks many things at once, among its other work.
+const MANY_ONCE_IN: u64 = 10;
 
 /// One client.
 pub struct Client {
@@ -31,6 +35,8 @@ pub struct Client {
     dice: Dice,
     /// Of their own: they move nothing else.
     plaintexts: Dice,
+    /// For what it asks beside its other work: batches and streams.
+    many: Dice,
     /// The highest revision that any answer carried.
     revision: u64,
     /// Keys that this client has stopped, and means to start again.
@@ -45,7 +51,8 @@ impl Client {
     pub fn new(scene: &Arc<Scene>, number: u64, purpose: &str) -> Client {
         let dice = scene.dice(&format!("client {number}, {purpose}"));
         let plaintexts = scene.dice(&format!("plaintexts of client {number}, {purpose}"));
-        Client { scene: scene.clone(), number, dice, plaintexts, revision: 0, stopped: Vec::new() }
+        let many = scene.dice(&format!("many items of client {number}, {purpose}"));
+        Client { scene: scene.clone(), number, dice, plaintexts, many, revision: 0, stopped: Vec::new() }
     }
 
     /// Works until the run is over.
@@ -55,6 +62,9 @@ impl Client {
             let keys = self.scene.keys_of(self.number);
             let Some(key) = self.dice.pick(&keys).copied() else { return };
             self.operate(key).await;
+            if self.many.once_in(MANY_ONCE_IN) {
+                self.ask_many(key).await;
+            }
         }
     }
 
@@ -220,7 +230,7 @@ impl Client {
     async fn encrypt(&mut self, key: u64) {
         let (began, stale_ms) = (self.scene.trace.moment(), self.stale_ms());
         let read = self.read_ask(stale_ms);
-        let plaintext = self.plaintext();
+        let plaintext = self.plaintext(&self.dice);
         let pair = self.dice.once_in(2).then(|| format!("context {}", self.dice.roll(0..1_000)));
         let name = self.scene.keys[key as usize].clone();
         let job = Encryption { scene: self.scene.clone(), key, name, plaintext, pair, read };
@@ -229,22 +239,25 @@ impl Client {
         self.asked(&visited, stale_ms);
         let attempts = attempt(&visited).into_iter().collect();
         let (seen, revision) = match visited.answer {
-            Some(Ok(kept)) => {
-                let header = *Ciphertext::parse(&kept.ciphertext).expect("looked at when it was made").header();
-                let (version, revision) = (kept.version, kept.revision);
-                self.scene.promises.clear.look("a ciphertext", &kept.ciphertext);
-                self.scene.promises.ciphertexts.keep(kept);
-                (Seen::Encrypted { id: header.key, version, material: header.material }, revision)
-            }
+            Some(Ok(kept)) => self.keep(kept),
             Some(Err(why)) => (refused(&why), 0),
             None => (Seen::NotDone, 0),
         };
         self.finish(key, Ask::Encrypt { stale_ms }, began, seen, (revision, read), attempts);
     }
 
+    /// Keeps a ciphertext that it was given. What that says, and the revision that came with it.
+    fn keep(&self, kept: Kept) -> (Seen, u64) {
+        let header = *Ciphertext::parse(&kept.ciphertext).expect("looked at when it was made").header();
+        let (version, revision) = (kept.version, kept.revision);
+        self.scene.promises.clear.look("a ciphertext", &kept.ciphertext);
+        self.scene.promises.ciphertexts.keep(kept);
+        (Seen::Encrypted { id: header.key, version, material: header.material }, revision)
+    }
+
     /// Bytes that occur nowhere else, to be found wherever they stand in the clear.
-    fn plaintext(&self) -> Vec<u8> {
-        let width = self.dice.spread(1, 300) as usize;
+    fn plaintext(&self, dice: &Dice) -> Vec<u8> {
+        let width = dice.spread(1, 300) as usize;
         let blocks = std::iter::repeat_with(|| self.plaintexts.bytes::<32>()).flatten();
         let plaintext: Vec<u8> = blocks.take(width).collect();
         self.scene.promises.clear.watch_briefly(&format!("a plaintext of client {}", self.number), &plaintext);
@@ -311,20 +324,25 @@ impl Encryption {
     async fn run(self, life: Life, visit: &Visit) -> Result<Kept, Failure> {
         let Encryption { scene, key, name, plaintext, pair, read } = self;
         let ask = EncryptAsk {
-            name: name.clone(),
+            name,
             plaintext: SecretBytes::take(plaintext.clone()),
             context: context(pair.as_deref()),
             read,
         };
         let (sealed, revision) = life.node.service().encrypt(visit, ask).await?;
-        let header = *Ciphertext::parse(&sealed.ciphertext).expect("a ciphertext of ours has its form").header();
-        scene.promises.nonces.ciphertext(&header);
-        if let Some(eye) = scene.eye.get() {
-            let committed = eye.key(&life.node.ledger().view(), &name);
-            let (id, version, material) = (header.key, header.version, header.material);
-            scene.promises.versions.encrypted(key, id, version, material, committed.as_ref());
-        }
+        made(&scene, &life, key, &sealed.ciphertext);
         Ok(Kept { key, version: sealed.version, ciphertext: sealed.ciphertext, plaintext, context: pair, revision })
+    }
+}
+
+/// Tells the promises of a ciphertext, on the node that made it, the moment it did.
+fn made(scene: &Scene, life: &Life, key: u64, ciphertext: &[u8]) {
+    let header = *Ciphertext::parse(ciphertext).expect("a ciphertext of ours has its form").header();
+    scene.promises.nonces.ciphertext(&header);
+    if let Some(eye) = scene.eye.get() {
+        let committed = eye.key(&life.node.ledger().view(), &scene.keys[key as usize]);
+        let (id, version, material) = (header.key, header.version, header.material);
+        scene.promises.versions.encrypted(key, id, version, material, committed.as_ref());
     }
 }
 

@@ -1,6 +1,10 @@
 //! A door of its own into the core service, as thin as the others: a visit is opened, asked, closed. What comes between
 //! client and node is here too: the way there, the way back, and patience.
 
+mod stream;
+
+pub use stream::{ItemVisited, Line};
+
 use crate::dice::Dice;
 use crate::history::Moment;
 use crate::house::{House, Life};
@@ -11,10 +15,11 @@ use claviger_core::failure::{Failure, Why};
 use claviger_core::name::NodeId;
 use claviger_core::page::OutcomeWord;
 use claviger_core::policy::Operation;
-use claviger_server::service::Visit;
+use claviger_server::service::{PipelineDone, Visit};
 use claviger_world::disk::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// What a client knows of one visit in the end.
 pub struct Visited<T> {
@@ -51,11 +56,20 @@ impl Errand<'_> {
         T: Send + 'static,
         F: for<'v> FnOnce(Life, &'v Visit) -> BoxFuture<'v, Result<T, Failure>> + Send + 'static,
     {
+        self.run_items(node, ask, |_| Vec::new()).await
+    }
+
+    /// As [`Errand::run`], for an answer that has items: what `items` says came of each is to be in a page.
+    pub async fn run_items<T, F>(&self, node: NodeId, ask: F, items: ItemsOf<T>) -> Visited<T>
+    where
+        T: Send + 'static,
+        F: for<'v> FnOnce(Life, &'v Visit) -> BoxFuture<'v, Result<T, Failure>> + Send + 'static,
+    {
         let nothing = Visited { node, received: None, handed: None, answer: None, served: false };
         tokio::time::sleep(self.hop()).await;
         let Some(life) = self.house.life(node) else { return nothing };
         let received = self.house.trace.moment();
-        let visiting = visit(self.house.clone(), life.clone(), self.guest.clone(), self.operation, ask);
+        let visiting = visit(self.house.clone(), life.clone(), self.guest.clone(), self.operation, ask, items);
         let mut visiting = life.context.spawn(visiting);
         let visited = tokio::time::timeout(self.patience, &mut visiting).await;
         let nothing = Visited { received: Some(received), ..nothing };
@@ -76,10 +90,29 @@ impl Errand<'_> {
         }
     }
 
-    fn hop(&self) -> Duration {
+    /// Opens a stream at `node`. On the node, `look` sees what it answers an item with, the moment it is handed over. None
+    /// when nobody is there.
+    pub async fn open<L>(&self, node: NodeId, look: L) -> Option<Line>
+    where
+        L: Fn(&Life, u64, &PipelineDone) + Send + 'static,
+    {
+        tokio::time::sleep(self.hop()).await;
+        let life = self.house.life(node)?;
+        let (asks, frames) = mpsc::unbounded_channel();
+        let (heard, answers) = mpsc::unbounded_channel();
+        let serving = stream::serve(self.house.clone(), life.clone(), self.guest.clone(), (frames, heard), look);
+        let serving = life.context.spawn(serving);
+        Some(Line { asks, answers, serving })
+    }
+
+    /// How long something takes on its way to a node, or back.
+    pub fn hop(&self) -> Duration {
         Duration::from_micros(self.dice.roll(100..3_000))
     }
 }
+
+/// What came of each item of an answer, and as which call it is written down.
+type ItemsOf<T> = fn(&T) -> Vec<(Operation, OutcomeWord)>;
 
 async fn visit<T, F>(
     house: Arc<House>,
@@ -87,6 +120,7 @@ async fn visit<T, F>(
     guest: Guest,
     operation: Operation,
     ask: F,
+    items: ItemsOf<T>,
 ) -> (Moment, Result<T, Failure>)
 where
     F: for<'v> FnOnce(Life, &'v Visit) -> BoxFuture<'v, Result<T, Failure>>,
@@ -103,6 +137,9 @@ where
     let outcome = OutcomeWord::of(&answer);
     let answer = visit.close(answer).await.into_inner();
     paged(&house, &life, &guest, operation, next, outcome, &answer);
+    if let Ok(answer) = &answer {
+        items_paged(&house, &life, &guest, next, &items(answer));
+    }
     (house.trace.moment(), answer)
 }
 
@@ -122,7 +159,28 @@ fn paged<T>(
     if unwritten || matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
         return;
     }
+    house.audit.answered(&handed(house, life, guest, operation, outcome), &life.node.pages_from(next));
+}
+
+/// No item without a page: items that are alike may share one, which counts them.
+fn items_paged(house: &House, life: &Life, guest: &Guest, next: u64, items: &[(Operation, OutcomeWord)]) {
+    let pages = life.node.pages_from(next);
+    for (nth, (operation, outcome)) in items.iter().enumerate() {
+        let alike = |of: &[(Operation, OutcomeWord)]| of.iter().filter(|one| **one == (*operation, *outcome)).count();
+        if alike(&items[..nth]) == 0 {
+            let count = alike(items) as u64;
+            house.audit.items_answered(&handed(house, life, guest, *operation, *outcome), count, &pages);
+        }
+    }
+}
+
+fn handed<'a>(
+    house: &House,
+    life: &Life,
+    guest: &'a Guest,
+    operation: Operation,
+    outcome: OutcomeWord,
+) -> Answered<'a> {
     let (caller, strict, at) = (&guest.identity, house.plan.strict_audit, house.trace.elapsed());
-    let answered = Answered { node: life.id, life: life.number, caller, operation, outcome, strict, at };
-    house.audit.answered(&answered, &life.node.pages_from(next));
+    Answered { node: life.id, life: life.number, caller, operation, outcome, strict, at }
 }

@@ -126,6 +126,15 @@ impl Audit {
         });
     }
 
+    /// So many items of an answer that is handed over, alike in operation and outcome: pages of `pages` count them.
+    pub fn items_answered(&self, answer: &Answered<'_>, count: u64, pages: &[Page]) {
+        let counted = self.books.lock().entry(answer.node).or_default().rest_items(answer, count, pages);
+        let Answered { node, caller, operation, outcome, .. } = answer;
+        self.board.expect(Promise::Audit, counted >= count, || {
+            format!("node {node} answered {count} items of {operation:?} of {caller} ({outcome}), and {counted} are in pages")
+        });
+    }
+
     /// The ledger has this head of a node's book: what it covers was synced before.
     pub fn head(&self, head: &SignedHead, key: &VerifyingKey) {
         let node = head.head.node;
@@ -216,6 +225,17 @@ impl Kept {
             self.must_keep(page.number, "an answer rests on it that was to wait until it is synced");
         }
         true
+    }
+
+    /// As [`Kept::rest`], on as many pages as it takes. How many items they count.
+    fn rest_items(&mut self, answer: &Answered<'_>, count: u64, pages: &[Page]) -> u64 {
+        let mut counted = 0;
+        for page in pages {
+            if counted < count && self.rest(answer, std::slice::from_ref(page)) {
+                counted += page.count;
+            }
+        }
+        counted
     }
 
     /// Another life goes on with what is durable.
