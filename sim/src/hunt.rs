@@ -24,7 +24,9 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,
         Mutant::VersionReused | Mutant::VersionBeforeCommit => Promise::Versions,
-        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld => Promise::Revocation,
+        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld | Mutant::ItemNotReadAnew => {
+            Promise::Revocation
+        }
         Mutant::RevisionNotAwaited | Mutant::TimeGoesBack => Promise::Time,
         Mutant::SealedStillAnswers | Mutant::OldEpochOpens => Promise::Sealed,
         Mutant::LowDegree | Mutant::DuplicateCounts | Mutant::ShareNotChecked => Promise::Threshold,

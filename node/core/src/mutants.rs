@@ -84,6 +84,8 @@ mutants! {
     RightsNotRefreshed "rights-not-refreshed";
     /// An answer is handed over however old its reading has become.
     AnswerGrownOld "answer-grown-old";
+    /// An item of a stream is judged by whatever reading was there before it.
+    ItemNotReadAnew "item-not-read-anew";
     /// A caller's least revision is not waited for.
     RevisionNotAwaited "revision-not-awaited";
     /// Sealing leaves the keys in memory and in use.

@@ -141,28 +141,33 @@ impl Service {
     /// Encrypts. The revision that comes with it is the one that the answer rests on.
     pub async fn encrypt(&self, visit: &Visit, ask: EncryptAsk) -> Result<(Encrypted, u64), Failure> {
         visit.is_about(ask.keys());
-        self.use_keys(visit, &ask).await
+        self.use_keys(visit, &ask, ask.read).await
     }
 
     /// Decrypts.
     pub async fn decrypt(&self, visit: &Visit, ask: DecryptAsk) -> Result<(Decrypted, u64), Failure> {
         visit.is_about(ask.keys());
-        self.use_keys(visit, &ask).await
+        self.use_keys(visit, &ask, ask.read).await
     }
 
     /// Encrypts anew, with the primary version of the same key or of another, what some version of a key encrypted. Needs
     /// the right to decrypt with the one, and to encrypt with the other.
     pub async fn re_encrypt(&self, visit: &Visit, ask: ReEncryptAsk) -> Result<(ReEncrypted, u64), Failure> {
         visit.is_about(ask.keys());
-        self.use_keys(visit, &ask).await
+        self.use_keys(visit, &ask, ask.read).await
     }
 
     /// Reads, judges, does; and again while the reading has grown too old over it. The visit knows already which keys it is
     /// about.
-    pub(super) async fn use_keys<U: KeyUse>(&self, visit: &Visit, ask: &U) -> Result<(U::Done, u64), Failure> {
+    pub(super) async fn use_keys<U: KeyUse>(
+        &self,
+        visit: &Visit,
+        ask: &U,
+        read: ReadAsk,
+    ) -> Result<(U::Done, u64), Failure> {
         self.answered(visit.operation())?;
         for _ in 0..ATTEMPTS_MAX {
-            let reading = self.reading(ask.read()).await?;
+            let reading = self.reading(read).await?;
             if planted!(CacheFilledLate) {
                 runtime::sleep(DAWDLING).await;
             }

@@ -7,9 +7,10 @@
 use super::crypto::{DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
 use super::items::Keys;
 use super::visit::Audited;
-use super::{ReadAsk, Service, Visit};
+use super::{ReadAsk, STALE_MS_MAX, Service, Visit};
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use claviger_core::failure::{Failure, Why};
+use claviger_core::planted;
 use claviger_core::policy::action::Pipeline as MayPipeline;
 use claviger_core::policy::{Caller, Cluster, Operation};
 use claviger_world::disk::BoxFuture;
@@ -140,7 +141,11 @@ impl Service {
         ask: Result<U, Failure>,
         done: fn(U::Done) -> PipelineDone,
     ) -> ItemOutcome {
-        let answer = async { self.use_keys(visit.known()?, &ask?).await }.await;
+        let answer = async {
+            let (visit, ask) = (visit.known()?, ask?);
+            self.use_keys(visit, &ask, read_of(&ask)).await
+        };
+        let answer = answer.await;
         let audited = visit.close(answer).await;
         audited.map(|answer| answer.map(|(what, revision)| (done(what), revision)))
     }
@@ -152,6 +157,10 @@ impl Service {
         let leave = self.gate.authorise::<MayPipeline>(caller, Cluster, &view, opened.as_deref());
         matches!(leave, Err(Failure::Denied))
     }
+}
+
+fn read_of<U: KeyUse>(ask: &U) -> ReadAsk {
+    if planted!(ItemNotReadAnew) { ReadAsk { min_revision: 0, allow_stale_ms: STALE_MS_MAX } } else { ask.read() }
 }
 
 /// What is known of an item before it is worked on.
