@@ -19,6 +19,7 @@ impl Client {
     /// Encrypts each.
     pub async fn encrypt_batch(&self, requests: Vec<v1::EncryptRequest>) -> Result<Each<v1::EncryptResponse>, Error> {
         use batch_encrypt_result::Outcome;
+        let asked = requests.len();
         let ask = v1::BatchEncryptRequest { requests, read: self.fresh_enough(None) };
         let done =
             self.call(Repeat::Always, ask, |channel, ask| async move {
@@ -29,12 +30,13 @@ impl Client {
             Outcome::Response(response) => Ok(response),
             Outcome::Error(error) => Err(Error::of_item(&error)),
         };
-        Ok(done.results.into_iter().map(one).collect())
+        each_of(asked, done.results.into_iter().map(one).collect())
     }
 
     /// Decrypts each.
     pub async fn decrypt_batch(&self, requests: Vec<v1::DecryptRequest>) -> Result<Each<v1::DecryptResponse>, Error> {
         use batch_decrypt_result::Outcome;
+        let asked = requests.len();
         let ask = v1::BatchDecryptRequest { requests, read: self.fresh_enough(None) };
         let done =
             self.call(Repeat::Always, ask, |channel, ask| async move {
@@ -45,7 +47,7 @@ impl Client {
             Outcome::Response(response) => Ok(response),
             Outcome::Error(error) => Err(Error::of_item(&error)),
         };
-        Ok(done.results.into_iter().map(one).collect())
+        each_of(asked, done.results.into_iter().map(one).collect())
     }
 
     /// Encrypts each anew, as [`Client::re_encrypt_with`].
@@ -54,6 +56,7 @@ impl Client {
         requests: Vec<v1::ReEncryptRequest>,
     ) -> Result<Each<v1::ReEncryptResponse>, Error> {
         use batch_re_encrypt_result::Outcome;
+        let asked = requests.len();
         let ask = v1::BatchReEncryptRequest { requests, read: self.fresh_enough(None) };
         let done =
             self.call(Repeat::Always, ask, |channel, ask| async move {
@@ -64,8 +67,13 @@ impl Client {
             Outcome::Response(response) => Ok(response),
             Outcome::Error(error) => Err(Error::of_item(&error)),
         };
-        Ok(done.results.into_iter().map(one).collect())
+        each_of(asked, done.results.into_iter().map(one).collect())
     }
+}
+
+/// Never fewer answers than were asked for: whoever pairs them with their items would lose some.
+fn each_of<T>(asked: usize, each: Each<T>) -> Result<Each<T>, Error> {
+    if each.len() == asked { Ok(each) } else { Err(unanswered()) }
 }
 
 /// Of an answer that says nothing which this release knows.

@@ -86,8 +86,11 @@ async fn one_bad_item_of_a_batch_fails_alone() {
     assert_eq!(told(each, |one| text(&one.plaintext)), ["x", "refused: the ciphertext does not open", "y"]);
     let each = client.re_encrypt_batch(vec![v1::ReEncryptRequest::default()]).await.unwrap();
     assert_eq!(told(each, |_| String::new()), ["a node failed: the node answered with nothing that is known"]);
+    let one_short = client.encrypt_batch(vec![encrypting(b"x"), encrypting(NO_ANSWER)]).await;
+    assert!(matches!(one_short, Err(Error::Broken { .. })), "{one_short:?}");
     let seen: Vec<_> = node.calls().into_iter().map(|call| (call.rpc, call.min_revision)).collect();
-    assert_eq!(seen, [("BatchEncrypt", 0), ("BatchDecrypt", 7), ("BatchReEncrypt", 7)], "no later call may see less");
+    let wanted = [("BatchEncrypt", 0), ("BatchDecrypt", 7), ("BatchReEncrypt", 7), ("BatchEncrypt", 7)];
+    assert_eq!(seen, wanted, "no later call may see less");
 }
 
 #[tokio::test]

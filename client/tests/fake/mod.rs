@@ -232,7 +232,7 @@ impl crypto_server::Crypto for Fake {
         let ciphertext = ask.ciphertext;
         Ok(Response::new(v1::ReEncryptResponse { ciphertext, version: 2, source_version: 1, revision }))
     }
-    /// Refuses items without a plaintext.
+    /// Refuses items without a plaintext, and leaves those out that get no answer.
     async fn batch_encrypt(&self, request: Request<v1::BatchEncryptRequest>) -> Reply<v1::BatchEncryptResponse> {
         use v1::batch_encrypt_result::Outcome;
         let ask = request.into_inner();
@@ -242,7 +242,7 @@ impl crypto_server::Crypto for Fake {
             false => Outcome::Response(encrypted(&item.plaintext, revision)),
         };
         let result = |item| v1::BatchEncryptResult { outcome: Some(outcome(item)) };
-        let results = ask.requests.into_iter().map(result).collect();
+        let results = ask.requests.into_iter().filter(|item| item.plaintext != NO_ANSWER).map(result).collect();
         Ok(Response::new(v1::BatchEncryptResponse { results, revision }))
     }
     /// Refuses items that are too short.
@@ -261,11 +261,24 @@ impl crypto_server::Crypto for Fake {
         let results = ask.requests.into_iter().map(result).collect();
         Ok(Response::new(v1::BatchDecryptResponse { results, revision }))
     }
-    /// Answers with nothing: as a node of a later release may, with an outcome that this one does not know.
+    /// Refuses items that are too short. Without a name there is an outcome that only a later release knows.
     async fn batch_re_encrypt(&self, request: Request<v1::BatchReEncryptRequest>) -> Reply<v1::BatchReEncryptResponse> {
+        use v1::batch_re_encrypt_result::Outcome;
         let ask = request.into_inner();
         let revision = self.answer("BatchReEncrypt", &[], ask.read)?;
-        let results = ask.requests.iter().map(|_| v1::BatchReEncryptResult { outcome: None }).collect();
+        let outcome = |item: v1::ReEncryptRequest| match item.ciphertext.len() < 128 {
+            true => Outcome::Error(failed(&Status::invalid_argument("refused: the ciphertext does not open"))),
+            false => Outcome::Response(v1::ReEncryptResponse {
+                ciphertext: [b"new ", &item.ciphertext[..]].concat().into(),
+                version: 2,
+                source_version: 1,
+                revision,
+            }),
+        };
+        let result = |item: v1::ReEncryptRequest| v1::BatchReEncryptResult {
+            outcome: (!item.name.is_empty()).then(|| outcome(item)),
+        };
+        let results = ask.requests.into_iter().map(result).collect();
         Ok(Response::new(v1::BatchReEncryptResponse { results, revision }))
     }
 
