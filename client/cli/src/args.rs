@@ -1,6 +1,6 @@
 //! The command line as a whole: the options that every verb takes, and the list of verbs.
 
-use crate::{about, audit, cert, crypt, custodian, key, operator, output::Format, role};
+use crate::{about, audit, cert, crypt, custodian, key, operator, output::Format, reencrypt, role};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ comes from options, else from the environment, else from the configuration file 
     cert = \"me.crt\"
     key_file = \"me.key\"
     tenant = \"default\"     # of short key names: `invoices` means tenants/default/keys/invoices
-    key = \"invoices\"       # for encrypt and decrypt
+    key = \"invoices\"       # for encrypt, decrypt and reencrypt
     output = \"table\"
     deadline_ms = 10000";
 
@@ -96,6 +96,9 @@ pub enum Verb {
     /// Decrypt what encrypt made.
     #[command(after_help = crypt::DECRYPT_EXAMPLES)]
     Decrypt(crypt::Decrypt),
+    /// Encrypt anew, with a key's newest version or with another key, what encrypt made.
+    #[command(name = "reencrypt", after_help = reencrypt::EXAMPLES)]
+    ReEncrypt(reencrypt::ReEncrypt),
     /// Say who may do what; refuse certificates.
     #[command(subcommand, arg_required_else_help = true, after_help = role::EXAMPLES)]
     Role(role::Verb),
@@ -209,6 +212,9 @@ mod tests {
             "claviger custodian offer alice.share",
             "claviger encrypt --context novalue",
             "claviger encrypt --context =x",
+            "claviger reencrypt --in-place",
+            "claviger reencrypt --in-place a.clav -o b.clav",
+            "claviger reencrypt --no-context --new-context a=b x.clav",
             "claviger cert issue --ca pki --out me --uri a --name b",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -41,8 +41,9 @@ pub struct Decrypt {
     job: Job,
 }
 
+/// One message from somewhere to somewhere, and the key for it.
 #[derive(Args)]
-struct Job {
+pub struct Job {
     /// The file to read; without one, or with `-`, the standard input.
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
@@ -51,7 +52,7 @@ struct Job {
     key: Option<String>,
     /// A pair that is bound to the ciphertext; may be repeated, 64 at most.
     #[arg(long = "context", short, value_name = "NAME=VALUE", value_parser = pair)]
-    context: Vec<(String, String)>,
+    pub context: Vec<(String, String)>,
     /// The file to write, whole or not at all; without one, or with `-`, the standard output.
     #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -63,7 +64,8 @@ impl Job {
         self.out.as_deref().filter(|path| *path != Path::new("-"))
     }
 
-    fn key(&self, settings: &Settings) -> Result<String, Failure> {
+    /// The key's whole name.
+    pub fn key(&self, settings: &Settings) -> Result<String, Failure> {
         let given = self.key.as_ref().or(settings.key.as_ref()).ok_or_else(|| {
             Failure::new("no key is named")
                 .next("give --key NAME, set CLAVIGER_KEY, or write `key` into the configuration file")
@@ -71,7 +73,8 @@ impl Job {
         Ok(settings.key_name(given)?.to_string())
     }
 
-    fn input(&self, bytes_max: usize, too_long: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    /// What is to be worked on, of at most `bytes_max` bytes.
+    pub fn input(&self, bytes_max: usize, too_long: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
         let (read, name) = match self.file.as_deref().filter(|path| *path != Path::new("-")) {
             Some(path) => {
                 let file = std::fs::File::open(path).map_err(|e| files::at(path, e))?;
@@ -83,7 +86,16 @@ impl Job {
         bytes.ok_or_else(|| Failure::new(format!("{name}: {too_long}")))
     }
 
-    fn output(&self, bytes: &[u8], readers: Readers) -> Result<Report, Failure> {
+    /// A ciphertext is nothing for a terminal.
+    pub fn refuse_terminal(&self) -> Result<(), Failure> {
+        if self.target().is_some() || !std::io::stdout().is_terminal() {
+            return Ok(());
+        }
+        Err(Failure::new("a ciphertext is not written to a terminal").next("give -o FILE, or redirect the output"))
+    }
+
+    /// Writes what came of it.
+    pub fn output(&self, bytes: &[u8], readers: Readers) -> Result<Report, Failure> {
         match self.target() {
             Some(path) => files::replace(path, bytes, readers)?,
             None => output::raw(bytes)?,
@@ -95,11 +107,7 @@ impl Job {
 /// Encrypts.
 pub async fn encrypt(verb: Encrypt, settings: &Settings) -> Result<Report, Failure> {
     let job = verb.job;
-    if job.target().is_none() && std::io::stdout().is_terminal() {
-        return Err(
-            Failure::new("a ciphertext is not written to a terminal").next("give -o FILE, or redirect the output")
-        );
-    }
+    job.refuse_terminal()?;
     let key = job.key(settings)?;
     let client = settings.client()?;
     let too_long = format!("is longer than {PLAINTEXT_BYTES_MAX} bytes, which is the most that one message may have");

@@ -17,6 +17,7 @@ mod lines;
 mod offer;
 mod operator;
 mod output;
+mod reencrypt;
 mod role;
 mod settings;
 mod status;
@@ -69,6 +70,7 @@ fn dispatch(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, Failur
             Verb::Key(verb) => key::run(verb, settings).await,
             Verb::Encrypt(verb) => crypt::encrypt(verb, settings).await,
             Verb::Decrypt(verb) => crypt::decrypt(verb, settings).await,
+            Verb::ReEncrypt(verb) => reencrypt::run(verb, settings).await,
             Verb::Role(verb) => role::run(verb, settings).await,
             Verb::Audit(verb) => audit::run(verb, settings, out).await,
             Verb::Version => Ok(about::version()),

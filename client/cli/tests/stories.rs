@@ -117,6 +117,39 @@ fn a_file_goes_there_and_back() {
     assert_eq!(piped.stdout, b"in confidence");
 }
 
+#[test]
+fn files_are_encrypted_anew_in_place_and_a_bad_one_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = Home::new();
+    let node = home.node(1, SealState::Open, always(|| Ok(1)));
+    let old = |n: u8| vec![n; 200];
+    for n in 0..120 {
+        std::fs::write(home.path(&format!("{n}.clav")), old(n)).unwrap();
+    }
+    std::fs::set_permissions(home.path("0.clav"), PermissionsExt::from_mode(0o600)).unwrap();
+    let names: Vec<String> = (0..120).map(|n| format!("{n}.clav")).collect();
+    let words = |more: &[&'static str]| -> Vec<&str> {
+        let start = ["reencrypt", "--key", "k", "--in-place"].into_iter();
+        start.chain(names.iter().map(String::as_str)).chain(more.iter().copied()).collect()
+    };
+    let done = home.run(&[&node], &words(&[]));
+    assert_eq!((code(&done), out(&done).trim()), (0, "120 files encrypted anew"), "{}", err(&done));
+    assert_eq!(node.count("BatchReEncrypt"), 2);
+    assert_eq!(std::fs::read(home.path("119.clav")).unwrap(), [b"new ", &old(119)[..]].concat());
+    assert_eq!(mode(&home.path("0.clav")), 0o600);
+    std::fs::write(home.path("bad.clav"), b"short").unwrap();
+    let some = home.run(&[&node], &words(&["absent.clav", "bad.clav"]));
+    assert_eq!(code(&some), 1);
+    for wanted in ["2 of 122 files", "absent.clav: No such file", "bad.clav: refused: the ciphertext does not open"] {
+        assert!(err(&some).contains(wanted), "{}", err(&some));
+    }
+    assert_eq!(std::fs::read(home.path("bad.clav")).unwrap(), b"short");
+    assert_eq!(std::fs::read(home.path("7.clav")).unwrap(), [b"new new ", &old(7)[..]].concat());
+    let one = home.run(&[&node], &["reencrypt", "--key", "k", "1.clav", "-o", "one.clav"]);
+    assert_eq!((code(&one), node.count("ReEncrypt")), (0, 1), "{}", err(&one));
+    assert!(home.path("one.clav").exists());
+}
+
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
