@@ -70,6 +70,56 @@ fn refuses_malformed_names() {
 }
 
 #[test]
+fn refuses_one_item_of_a_batch_alone() {
+    use claviger_proto::v1::{self, BatchDecryptRequest, BatchEncryptRequest, ItemError};
+    fn told(error: &ItemError) -> String {
+        format!("{:?} {}", Code::from(error.code), error.reason)
+    }
+    STAGE.play(async |cluster| create(cluster, KEY).await.unwrap());
+    STAGE.unharmed(async |cluster| {
+        let service = line(cluster, &cluster.service).await;
+        let absent = EncryptRequest { name: "tenants/default/keys/absent".into(), ..Default::default() };
+        let no_name = EncryptRequest { name: "no name".into(), ..Default::default() };
+        let asks = vec![encrypting(b"one", vec![]), absent, encrypting(b"two", vec![pair("a", "b")]), no_name];
+        let ask = BatchEncryptRequest { requests: asks, read: None };
+        let sealed = service.crypto().batch_encrypt(ask).await.unwrap().into_inner().results;
+        let mut ciphertexts = Vec::new();
+        let came: Vec<String> = sealed
+            .into_iter()
+            .map(|one| match one.outcome.unwrap() {
+                v1::batch_encrypt_result::Outcome::Response(one) => {
+                    ciphertexts.push(one.ciphertext);
+                    "encrypted".into()
+                }
+                v1::batch_encrypt_result::Outcome::Error(error) => told(&error),
+            })
+            .collect();
+        assert_eq!(came, ["encrypted", "NotFound not_found", "encrypted", "InvalidArgument bad_name"]);
+
+        // At another node, and the context of the second is forgotten at first.
+        let other = cluster.line(2, &cluster.service).await.unwrap();
+        let (one, two) = (&ciphertexts[0], &ciphertexts[1]);
+        let asks = vec![decrypting(one, vec![]), decrypting(two, vec![]), decrypting(two, vec![pair("a", "b")])];
+        let ask = BatchDecryptRequest { requests: asks, read: None };
+        let opened = other.crypto().batch_decrypt(ask).await.unwrap().into_inner().results;
+        let came: Vec<String> = opened
+            .into_iter()
+            .map(|one| match one.outcome.unwrap() {
+                v1::batch_decrypt_result::Outcome::Response(one) => String::from_utf8(one.plaintext.to_vec()).unwrap(),
+                v1::batch_decrypt_result::Outcome::Error(error) => told(&error),
+            })
+            .collect();
+        assert_eq!(came, ["one", "InvalidArgument undecryptable", "two"]);
+
+        let too_many = BatchEncryptRequest { requests: vec![encrypting(b"x", vec![]); 101], read: None };
+        let refused = refusal(service.crypto().batch_encrypt(too_many).await);
+        assert_eq!(refused, said(Code::ResourceExhausted, "too_many"));
+        let none = BatchEncryptRequest::default();
+        assert_eq!(refusal(service.crypto().batch_encrypt(none).await), said(Code::InvalidArgument, "bad_request"));
+    });
+}
+
+#[test]
 fn refuses_unknown_names() {
     STAGE.unharmed(async |cluster| {
         let (admin, service) = (line(cluster, &cluster.administrator).await, line(cluster, &cluster.service).await);
