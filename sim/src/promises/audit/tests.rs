@@ -326,3 +326,23 @@ fn a_changed_book_does_not_verify() {
         assert_eq!(board.broken().len(), 2);
     });
 }
+
+#[test]
+fn items_that_no_page_counts_are_found() {
+    on_a_board(|board| {
+        let audit = Audit::new(board.clone());
+        let numbered = |number, count| Page { number, count, ..page(Operation::Encrypt) };
+        let items = |count, pages: &[Page]| {
+            let (node, outcome, operation, at) = (NodeId(1), OutcomeWord::Ok, Operation::Encrypt, Duration::ZERO);
+            let answer = Answered { node, life: 1, caller: &who(), operation, outcome, strict: false, at };
+            audit.items_answered(&answer, count, pages);
+        };
+        items(3, &[numbered(1, 2), page(Operation::Decrypt), numbered(2, 1)]);
+        items(1, &[numbered(3, 1), numbered(4, 1)]);
+        assert_eq!(board.broken(), []);
+        items(2, &[numbered(3, 1), numbered(4, 1)]);
+        assert_eq!(board.broken().len(), 1, "one page was another item's");
+        items(3, &[numbered(5, 2)]);
+        assert_eq!(board.broken().len(), 2, "too few are counted");
+    });
+}
