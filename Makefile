@@ -46,6 +46,17 @@ lint: setup ## Format, clippy with warnings as errors, house rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets $(PROFILE) -- -D warnings
 
+# Taken out of its package by .ci/setup, unless it is installed.
+PROMTOOL = $(or $(wildcard $(TARGET)/tools/promtool),promtool)
+
+.PHONY: deploy-check
+deploy-check: setup ## Alert rules and their tests, dashboard, compose file, shell scripts: all held to the source
+	$(PROMTOOL) check rules deploy/prometheus/claviger.rules.yml
+	$(PROMTOOL) test rules deploy/prometheus/claviger.rules.test.yml
+	/usr/bin/python3 deploy/check.py $(PROMTOOL)
+	shellcheck .ci/run .ci/setup deploy/*.sh docs/*.sh
+	deploy/rolling-restart.test.sh
+
 .PHONY: sim
 sim: sim-build ## The whole cluster in a simulated world, 8 minutes of seeds (SEED=n replays one, MINUTES=m takes longer)
 ifdef SEED
@@ -84,8 +95,9 @@ deny: ## Licences and bans of the dependency tree (needs cargo-deny)
 	cargo deny check bans licenses sources
 
 .PHONY: ci
-ci: setup ## Everything that must be green: lints, tests, demo, simulator, planted bugs
+ci: setup ## Everything that must be green: lints, deploy files, tests, demo, simulator, planted bugs
 	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory deploy-check
 	$(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory demo
 	$(MAKE) --no-print-directory sim
