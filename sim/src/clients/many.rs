@@ -244,10 +244,10 @@ impl Client {
     /// Tells the promises what came of an item.
     fn settle(&mut self, item: Item, node: NodeId, attempt: Option<Attempt>, answer: Option<Came>) {
         let stale = Duration::from_millis(item.read.allow_stale_ms.into());
-        if let Some(Attempt { received, served, .. }) = attempt
+        if let Some(Attempt { received, handed, served, .. }) = attempt
             && (answer.is_some() || served)
         {
-            self.scene.promises.sealed.asked(node, received, stale, served);
+            self.scene.promises.sealed.asked(node, (received, handed), stale, served);
         }
         let attempts: Vec<Attempt> = attempt.into_iter().collect();
         match item.want.clone() {
