@@ -123,11 +123,11 @@ fn answered<T>(house: &House, life: &Life, guest: &Guest, item: (Operation, u64)
     }
 }
 
-/// The outcome that the page has. An answer that grew old after its page was written is not handed over: the page says that
-/// it was done, and the caller hears that the node has too much to do.
+/// The outcome that the page has. An answer that grew old after its page was written, or whose node was sealed then, is not
+/// handed over: the page says that it was done, and the caller hears why not.
 fn written<T>(answer: &Result<T, Failure>, operation: Operation, pages: &[Page]) -> OutcomeWord {
     let outcome = OutcomeWord::of(answer);
-    let grown_old = matches!(answer, Err(Failure::Unavailable(Why::Overloaded)));
+    let overtaken = matches!(answer, Err(Failure::Unavailable(Why::Overloaded | Why::Sealed)));
     let is_written = pages.iter().any(|page| page.operation == Some(operation) && page.outcome == outcome);
-    if grown_old && !is_written { OutcomeWord::Ok } else { outcome }
+    if overtaken && !is_written { OutcomeWord::Ok } else { outcome }
 }
