@@ -15,7 +15,7 @@ use claviger_core::failure::{Failure, Why};
 use claviger_core::name::NodeId;
 use claviger_core::page::OutcomeWord;
 use claviger_core::policy::Operation;
-use claviger_server::service::{PipelineDone, Visit};
+use claviger_server::service::{Audited, PipelineDone, Visit};
 use claviger_world::disk::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -134,32 +134,41 @@ where
     if let Err(Failure::Broken(cause)) = &answer {
         house.board.broke(Promise::Sound, format!("node {} answers {operation:?} with: {cause}", life.id));
     }
-    let outcome = OutcomeWord::of(&answer);
-    let answer = visit.close(answer).await.into_inner();
-    paged(&house, &life, &guest, operation, next, outcome, &answer);
+    let answer = paged(&house, &life, &guest, (operation, next), visit.close(answer).await);
     if let Ok(answer) = &answer {
         items_paged(&house, &life, &guest, next, &items(answer));
     }
     (house.trace.moment(), answer)
 }
 
-/// No page, no answer: looked at the moment an answer is handed over. Sealing is never refused for it, and a book that
-/// cannot be written refuses everything else.
+/// No page, no answer: looked at the moment an answer is handed over. `asked`: as which call, and the number of the page
+/// that came next then. Sealing is never refused for it, and a book that cannot be written refuses everything else.
 fn paged<T>(
     house: &House,
     life: &Life,
     guest: &Guest,
-    operation: Operation,
-    next: u64,
-    outcome: OutcomeWord,
-    answer: &Result<T, Failure>,
-) {
+    asked: (Operation, u64),
+    audited: Audited<Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let ((operation, next), written) = (asked, audited.written());
+    let answer = audited.into_inner();
     let seals = matches!(operation, Operation::SealNode | Operation::SealAll);
     let unwritten = seals && life.node.book_failed();
     if unwritten || matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
-        return;
+        return answer;
     }
-    house.audit.answered(&handed(house, life, guest, operation, outcome), &life.node.pages_from(next));
+    house.board.expect(Promise::Audit, says_the_same(&answer, written), || {
+        format!("node {} answers {operation:?} with {}, and its page says {written}", life.id, OutcomeWord::of(&answer))
+    });
+    house.audit.answered(&handed(house, life, guest, operation, written), &life.node.pages_from(next));
+    answer
+}
+
+/// Whether the caller hears what the page says. An answer that was overtaken after its page was written, by its age or by
+/// a seal, is not handed over, and the caller hears why.
+fn says_the_same<T>(answer: &Result<T, Failure>, written: OutcomeWord) -> bool {
+    let overtaken = matches!(answer, Err(Failure::Unavailable(Why::Overloaded | Why::Sealed)));
+    overtaken || OutcomeWord::of(answer) == written
 }
 
 /// No item without a page: items that are alike may share one, which counts them.

@@ -1,13 +1,12 @@
 //! The door for streams: what a caller sends goes item by item into the core service, and each answer is looked at the
 //! moment it is handed over, as that of a call of its own.
 
-use super::{handed, paged};
+use super::paged;
 use crate::history::Moment;
 use crate::house::{House, Life};
 use crate::papers::Guest;
 use crate::promises::Promise;
-use claviger_core::failure::{Failure, Why};
-use claviger_core::page::{OutcomeWord, Page};
+use claviger_core::failure::Failure;
 use claviger_core::policy::Operation;
 use claviger_server::service::{Pipeline, PipelineAnswer, PipelineAsk, PipelineDone, PipelineItem};
 use futures_util::{Stream, StreamExt, stream};
@@ -61,9 +60,12 @@ where
     let items = items(house.clone(), life.clone(), frames, taken.clone());
     let mut answers = life.node.service().pipeline(pipeline, items);
     while let Some(Ok(PipelineAnswer { id, outcome })) = answers.next().await {
-        let answer = outcome.into_inner();
         let Some((received, operation, next)) = taken.0.lock().remove(&id) else { continue };
-        answered(&house, &life, &guest, (operation, next), &answer);
+        // An item has a page of its own, as every attempt.
+        let answer = paged(&house, &life, &guest, (operation, next), outcome);
+        if let Err(Failure::Broken(cause)) = &answer {
+            house.board.broke(Promise::Sound, format!("node {} answers {operation:?} with: {cause}", life.id));
+        }
         if let Ok((done, _)) = &answer {
             look(&life, id, done);
         }
@@ -81,10 +83,7 @@ async fn open(house: &House, life: &Life, guest: &Guest) -> Result<Pipeline, Fai
         Ok(visit) => service.open_pipeline(visit, ()).await,
         Err(why) => Err(why),
     };
-    let outcome = OutcomeWord::of(&answer);
-    let answer = visit.close(answer).await.into_inner();
-    paged(house, life, guest, Operation::Pipeline, next, outcome, &answer);
-    answer
+    paged(house, life, guest, (Operation::Pipeline, next), visit.close(answer).await)
 }
 
 /// What the caller sends, noted the moment that the node takes it.
@@ -108,26 +107,4 @@ fn items(
             Some((Ok(item), frames))
         }
     })
-}
-
-/// An item has a page of its own, as every attempt.
-fn answered<T>(house: &House, life: &Life, guest: &Guest, item: (Operation, u64), answer: &Result<T, Failure>) {
-    let (operation, next) = item;
-    if let Err(Failure::Broken(cause)) = answer {
-        house.board.broke(Promise::Sound, format!("node {} answers {operation:?} with: {cause}", life.id));
-    }
-    if !matches!(answer, Err(Failure::Unavailable(Why::BookFull))) {
-        let pages = life.node.pages_from(next);
-        let outcome = written(answer, operation, &pages);
-        house.audit.answered(&handed(house, life, guest, operation, outcome), &pages);
-    }
-}
-
-/// The outcome that the page has. An answer that grew old after its page was written, or whose node was sealed then, is not
-/// handed over: the page says that it was done, and the caller hears why not.
-fn written<T>(answer: &Result<T, Failure>, operation: Operation, pages: &[Page]) -> OutcomeWord {
-    let outcome = OutcomeWord::of(answer);
-    let overtaken = matches!(answer, Err(Failure::Unavailable(Why::Overloaded | Why::Sealed)));
-    let is_written = pages.iter().any(|page| page.operation == Some(operation) && page.outcome == outcome);
-    if overtaken && !is_written { OutcomeWord::Ok } else { outcome }
 }

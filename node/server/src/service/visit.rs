@@ -41,22 +41,31 @@ struct Notes {
 
 /// An answer whose page is in the book.
 #[must_use]
-pub struct Audited<T>(T);
+pub struct Audited<T> {
+    answer: T,
+    written: OutcomeWord,
+}
 
 impl<T> Audited<T> {
     /// The answer, to be handed over.
     pub fn into_inner(self) -> T {
-        self.0
+        self.answer
+    }
+
+    /// The outcome that its page has. An answer that grew old after its page was written, or whose node was sealed then,
+    /// is not handed over: the page says that it was done, and the caller hears why not.
+    pub fn written(&self) -> OutcomeWord {
+        self.written
     }
 
     /// What it is, for who must know before it is handed over.
     pub(crate) fn look(&self) -> &T {
-        &self.0
+        &self.answer
     }
 
     /// What was made of it on its way out.
     pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Audited<U> {
-        Audited(make(self.0))
+        Audited { answer: make(self.answer), written: self.written }
     }
 }
 
@@ -168,8 +177,9 @@ impl Visit {
         if planted!(PageAfterAnswer) {
             return self.close_later(answer);
         }
+        let outcome = OutcomeWord::of(&answer);
         let unpaged = answer.is_err() && planted!(RefusalNotPaged);
-        let written = if unpaged { Ok(()) } else { self.write(OutcomeWord::of(&answer)) };
+        let written = if unpaged { Ok(()) } else { self.write(outcome) };
         let written = match written {
             Ok(()) if self.service.config.strict_audit => self.service.book.sync().await,
             other => other,
@@ -178,11 +188,12 @@ impl Visit {
             runtime::sleep(HELD_UP).await;
         }
         // Looked at last: a sync may have taken its time (DESIGN §4 (b)), and the node been sealed meanwhile.
-        Audited(match (written, self.overtaken()) {
+        let answer = match (written, self.overtaken()) {
             (Err(_), _) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
             (Ok(()) | Err(_), Some(why)) => Err(Failure::Unavailable(why)),
             (Ok(()) | Err(_), None) => answer,
-        })
+        };
+        Audited { answer, written: outcome }
     }
 
     /// For a planted bug: the answer first.
@@ -194,7 +205,7 @@ impl Visit {
             // There is nobody left to be refused.
             let _ = self.write(outcome);
         });
-        Audited(answer)
+        Audited { answer, written: outcome }
     }
 
     fn write(&self, outcome: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
