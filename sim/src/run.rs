@@ -303,6 +303,8 @@ impl Stage {
             }
             scene.board.expect(Promise::Liveness, good, || format!("key {key} is not enabled in calm: {seen:?}"));
         }
+        let furthest = scene.house.lives().iter().map(|life| life.node.ledger().view().revision().index).max();
+        self.all_come_to(furthest.unwrap_or(0)).await;
         let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
         for life in scene.house.lives() {
             for one in &kept {
@@ -364,8 +366,14 @@ impl Stage {
             tokio::time::sleep(CALM_LOOK).await;
         }
         self.scene.board.expect(Promise::Liveness, told, || "nobody makes a checkpoint in calm".into());
-        let least = life.node.ledger().view().revision().index;
-        for life in &lives {
+        self.all_come_to(life.node.ledger().view().revision().index).await;
+    }
+
+    /// Every node that is not lost has applied that entry in time. One that needs a snapshot gets it again half a minute after the
+    /// last one was lost on its way.
+    async fn all_come_to(&self, least: u64) {
+        let house = &self.scene.house;
+        for life in house.sound().into_iter().filter_map(|id| house.life(id)) {
             let mut revision = life.node.ledger().subscribe();
             let there =
                 life.context.spawn(async move { revision.until(|r| (r.index >= least).then_some(())).await.is_ok() });
