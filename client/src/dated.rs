@@ -31,6 +31,7 @@ dated!(CreateKeyResponse, GetKeyResponse, ListKeysResponse, UpdateKeyResponse, E
 dated!(RotateKeyResponse, EncryptResponse, DecryptResponse, InitializeResponse, SealAllResponse);
 dated!(ReEncryptResponse, BatchEncryptResponse, BatchDecryptResponse, BatchReEncryptResponse);
 dated!(SetRoleResponse, GetRoleResponse, ListRolesResponse, DeleteRoleResponse);
+dated!(CreateJoinTicketResponse, SetMemberRoleResponse, RetireMemberResponse);
 dated!(DenyCertificateResponse, AllowCertificateResponse, ListDeniedCertificatesResponse);
 undated!(
     GetSealStatusResponse,

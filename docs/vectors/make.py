@@ -461,6 +461,24 @@ def batch(lineage, place):
     return u16(1) + lineage + u64(1) + u64(2) + u32(1) + listed(records, *bare)
 
 
+def members(lineage):
+    """A roster that follows another, a ticket, and where a node says that it listens."""
+    line = lambda i, role: u64(i) + fill(i + 4) + fill(i + 8, 16) + u8(role)
+    roster = u16(2) + u64(2) + listed(line(1, 1), line(2, 2), line(3, 3)) + listed(u64(1), u64(3))
+    seeds = listed(u64(1) + fill(5) + lp(b"n1:8444"), u64(2) + fill(6) + lp(b"n2:8444"))
+    ticket = u16(1) + lp(b"demo") + lp(b"eu-west") + lineage + u64(4) + u64(1_700_000_000_000) + seeds + fill(0x5B)
+    seed = fill(0x5C)
+    said = b"claviger/v1/address\0" + u64(4) + fill(12, 16) + u64(7) + lp(b"n4:8444")
+    return {
+        "roster": roster,
+        "ticket": {
+            "text": "claviger-join-1:" + (ticket + sha256(ticket)[:8]).hex(), "secret": fill(0x5B),
+            "digest": sha256(b"claviger/v1/ticket\0", fill(0x5B)),
+        },
+        "address": {"identity": seed, "disk": fill(12, 16), "bytes": u16(1) + u64(4) + u64(7) + lp(b"n4:8444") + ed_sign(seed, said)},
+    }  # fmt: skip
+
+
 def signed(domain, body, seed):
     return {"bytes": body, "signature": ed_sign(seed, domain + body)}
 
@@ -586,6 +604,7 @@ def vectors():
             ring.txn,
         ),
         "batch": signed(b"claviger/v1/batch\0", batch(lineage, place), ring.txn),
+        "members": members(lineage),
         "transit": transit(lineage, root),
         "ceremony": ceremony(lineage, sharing[0]["shares"][0]["payload"]),
         "lthash": [

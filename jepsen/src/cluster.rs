@@ -12,6 +12,7 @@ use claviger_proto::v1::{
     GetClusterStatusRequest, GetClusterStatusResponse, GetSealStatusRequest, KeyGrant, NodeStatus, Role, RoleKind,
     SealState, SetRoleRequest,
 };
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,23 @@ impl Cluster {
         let node = self.nodes.iter_mut().find(|n| n.id() == id).about("no such node")?;
         node.start(&self.folder)?;
         Ok(node.ready(&self.callers, &self.operator).await?.state())
+    }
+
+    /// A node that knows of no other: its configuration names itself alone. It is not started.
+    pub fn newcomer(&mut self, id: u64) -> Told<&mut Node> {
+        let listen = Addresses::free()?;
+        let members = [(id, listen.peers)];
+        let node = node(id, listen, &members, &self.folder, &self.callers, &self.peers)?;
+        self.nodes.push(node);
+        self.node_mut(id)
+    }
+
+    /// A node joins with a ticket, and answers; it has not caught up yet.
+    pub async fn join(&mut self, id: u64) -> Told<()> {
+        let ticket = self.folder.join(format!("node-{id}.ticket"));
+        self.tool(&self.administrator).must(&["operator", "join", &id.to_string(), "--ticket", path(&ticket)])?;
+        self.newcomer(id)?.ticket = Some(ticket);
+        self.restart(id).await.map(drop)
     }
 
     /// Founds the cluster through the first node, with the command line.
@@ -251,20 +269,28 @@ impl Cluster {
 fn nodes(count: u64, folder: &Folder, callers: &Authority, peers: &Authority) -> Told<Vec<Node>> {
     let listen = (1..=count).map(|_| Addresses::free()).collect::<Told<Vec<_>>>()?;
     let members: Vec<_> = (1..).zip(listen.iter().map(|l| l.peers)).collect();
-    let node = |(id, listen): (u64, &Addresses)| {
-        let home = folder.join(format!("node-{id}"));
-        let settings = Settings {
-            id,
-            cluster: "demo".into(),
-            data: home.join("data"),
-            listen: *listen,
-            callers: (callers.cert(), callers.issue("node", &id.to_string())?),
-            peers: (peers.cert(), peers.issue("node", &id.to_string())?),
-            members: members.clone(),
-            founders: vec![uri("operator", "root")],
-            more: String::new(),
-        };
-        Node::new(home, settings)
+    (1..).zip(&listen).map(|(id, listen)| node(id, *listen, &members, folder, callers, peers)).collect()
+}
+
+fn node(
+    id: u64,
+    listen: Addresses,
+    members: &[(u64, SocketAddrV4)],
+    folder: &Folder,
+    callers: &Authority,
+    peers: &Authority,
+) -> Told<Node> {
+    let home = folder.join(format!("node-{id}"));
+    let settings = Settings {
+        id,
+        cluster: "demo".into(),
+        data: home.join("data"),
+        listen,
+        callers: (callers.cert(), callers.issue("node", &id.to_string())?),
+        peers: (peers.cert(), peers.issue("node", &id.to_string())?),
+        members: members.to_vec(),
+        founders: vec![uri("operator", "root")],
+        more: String::new(),
     };
-    (1..).zip(&listen).map(node).collect()
+    Node::new(home, settings)
 }

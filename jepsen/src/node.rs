@@ -89,6 +89,8 @@ pub struct Node {
     pub environment: Vec<(String, String)>,
     /// The binary that it runs: `clavigerd`, but where a test wants to see a worse one found out.
     pub program: String,
+    /// A ticket that it is started with.
+    pub ticket: Option<PathBuf>,
     home: PathBuf,
     process: Option<Process>,
 }
@@ -97,7 +99,8 @@ impl Node {
     /// A node that was never started.
     pub fn new(home: PathBuf, settings: Settings) -> Told<Node> {
         std::fs::create_dir_all(&home).about(home.display())?;
-        let node = Node { settings, environment: Vec::new(), program: "clavigerd".into(), home, process: None };
+        let (environment, program) = (Vec::new(), "clavigerd".into());
+        let node = Node { settings, environment, program, ticket: None, home, process: None };
         node.write_config()?;
         Ok(node)
     }
@@ -137,6 +140,9 @@ impl Node {
     pub fn start(&mut self, folder: &Folder) -> Told<()> {
         let mut command = Command::new(binary(&self.program)?);
         command.arg("run").arg("--config").arg(self.config()).envs(self.environment.iter().cloned());
+        if let Some(ticket) = &self.ticket {
+            command.arg("--join").arg(ticket);
+        }
         self.process = Some(Process::start(folder, &format!("node-{}", self.id()), &mut command)?);
         Ok(())
     }

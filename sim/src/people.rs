@@ -7,12 +7,11 @@ use crate::papers::CustodianPapers;
 use crate::promises::Promise;
 use crate::scene::Scene;
 use claviger_core::ceremony::{CeremonyKey, Progress, ShareWhy};
+use claviger_core::chain::Chain;
 use claviger_core::chance::{Chance, Fresh};
-use claviger_core::codec::Canonical;
 use claviger_core::failure::{Cause, Failure, Refused};
 use claviger_core::name::{Lineage, NodeId};
 use claviger_core::policy::{GrantRecord, KeyGrant, Operation};
-use claviger_core::roster::Founding;
 use claviger_core::share::Share;
 use claviger_core::time::UnixMs;
 use claviger_core::transit::seal_share;
@@ -171,8 +170,9 @@ async fn begin(scene: &Arc<Scene>, host: NodeId, dice: &Dice) -> Option<Result<B
 fn trusted(scene: &Scene, begun: &Begun) -> bool {
     let Some(lineage) = scene.eye.get().map(|eye| eye.lineage) else { return false };
     let now = UnixMs(crate::house::GENESIS_TIME.0 + scene.trace.elapsed().as_millis() as u64);
-    let founding = Founding::from_bytes(&begun.founding);
-    founding.is_ok_and(|founding| begun.signed.trusted(&founding, &Lineage(lineage.0), now).is_ok())
+    let proof = begun.proof.clone();
+    let chain = Chain::walk(proof.founding, proof.links, proof.roster);
+    chain.is_ok_and(|chain| begun.signed.trusted(&chain, &Lineage(lineage.0), now).is_ok())
 }
 
 /// Somebody with a share, on their way to a ceremony.

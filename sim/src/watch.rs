@@ -44,7 +44,9 @@ impl crate::network::Tap for Tap {
             | FrameKind::Found
             | FrameKind::Ceremony
             | FrameKind::Root
-            | FrameKind::Status => {}
+            | FrameKind::Status
+            | FrameKind::Acquaint
+            | FrameKind::Join => {}
         }
     }
 

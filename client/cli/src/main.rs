@@ -14,6 +14,7 @@ mod failure;
 mod files;
 mod key;
 mod lines;
+mod members;
 mod offer;
 mod operator;
 mod output;

@@ -8,10 +8,12 @@ use crate::settings::Settings;
 use crate::words::{ceremony_json, ceremony_text};
 use claviger_client::{Client, Error, v1};
 use claviger_core::ceremony::{CeremonyKey, SignedCeremonyKey};
+use claviger_core::chain::Chain;
 use claviger_core::chance::Chance;
 use claviger_core::codec::Canonical;
+use claviger_core::header::HeaderLink;
 use claviger_core::name::{Identity, Lineage, Signature};
-use claviger_core::roster::Founding;
+use claviger_core::roster::{Founding, Roster};
 use claviger_core::time::UnixMs;
 use claviger_core::transit::seal_share;
 use serde_json::json;
@@ -22,7 +24,7 @@ use std::time::SystemTime;
 pub struct Trusted {
     /// What shares are sealed to.
     pub key: CeremonyKey,
-    /// Who belongs.
+    /// Who founded the cluster, and holds its shares.
     pub founding: Founding,
     /// How far it is, as the server says.
     pub ceremony: v1::Ceremony,
@@ -36,7 +38,11 @@ pub fn trusted(begun: v1::BeginUnsealResponse, lineage: Option<&Lineage>, now: U
     let founding = Founding::from_bytes(&begun.founding).map_err(unread)?;
     let signed = SignedCeremonyKey { key, signature };
     let lineage = lineage.copied().unwrap_or(signed.key.lineage);
-    signed.trusted(&founding, &lineage, now).map_err(|why| {
+    let chain = chain(&begun, founding.clone()).ok_or_else(|| {
+        Failure::new("the share stays here: the node does not prove how its cluster stands")
+            .next("ask the operators which node they opened the ceremony on")
+    })?;
+    signed.trusted(&chain, &lineage, now).map_err(|why| {
         Failure::new(format!("the share stays here: {why}"))
             .next("check --addr, this machine's clock, and ask the operators which node they opened the ceremony on")
     })?;
@@ -47,6 +53,12 @@ pub fn trusted(begun: v1::BeginUnsealResponse, lineage: Option<&Lineage>, now: U
         ));
     }
     Ok(Trusted { key: signed.key, founding, ceremony })
+}
+
+/// The header chain that the answer proves itself with.
+fn chain(begun: &v1::BeginUnsealResponse, founding: Founding) -> Option<Chain> {
+    let links = begun.links.iter().map(|link| HeaderLink::from_bytes(link).ok()).collect::<Option<Vec<_>>>()?;
+    Chain::walk(founding, links, Roster::from_bytes(&begun.roster).ok()?).ok()
 }
 
 /// Opens the share, begins or finds the ceremony, and brings the one to the other.

@@ -3,6 +3,7 @@
 use crate::custody;
 use crate::failure::Failure;
 use crate::files::{self, Readers};
+use crate::members;
 use crate::offer;
 use crate::output::{Out, Report};
 use crate::settings::Settings;
@@ -82,6 +83,21 @@ pub enum Verb {
     /// Ask the leader to hand over.
     #[command(after_help = TRANSFER_EXAMPLES)]
     TransferLeader,
+    /// Show who belongs to the cluster, and who votes.
+    #[command(after_help = members::MEMBERS_EXAMPLES)]
+    Members,
+    /// Write a ticket for a new node.
+    #[command(after_help = members::JOIN_EXAMPLES)]
+    Join(members::Join),
+    /// Let a learner vote.
+    #[command(after_help = members::PROMOTE_EXAMPLES)]
+    Promote(members::Promote),
+    /// Take a node out for ever.
+    #[command(after_help = members::REMOVE_EXAMPLES)]
+    Remove(members::Remove),
+    /// Put a new node in the place of another.
+    #[command(after_help = members::REPLACE_EXAMPLES)]
+    Replace(members::Replace),
 }
 
 /// A founding.
@@ -145,6 +161,11 @@ pub async fn run(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, F
         Verb::Status(ask) if ask.watch => status::watch(&settings.client()?, out).await,
         Verb::Status(_) => Status::gather(&settings.client()?).await?.report(),
         Verb::TransferLeader => transfer_leader(settings).await,
+        Verb::Members => members::show(settings).await,
+        Verb::Join(ask) => members::join(&ask, settings).await,
+        Verb::Promote(ask) => members::promote(&ask, settings, out).await,
+        Verb::Remove(ask) => members::remove(&ask, settings, out).await,
+        Verb::Replace(ask) => members::replace(&ask, settings, out).await,
     }
 }
 

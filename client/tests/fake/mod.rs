@@ -424,6 +424,15 @@ impl cluster_server::Cluster for Fake {
             ..Default::default()
         }))
     }
+    async fn create_join_ticket(&self, _: Request<v1::CreateJoinTicketRequest>) -> Reply<v1::CreateJoinTicketResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn set_member_role(&self, _: Request<v1::SetMemberRoleRequest>) -> Reply<v1::SetMemberRoleResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn retire_member(&self, _: Request<v1::RetireMemberRequest>) -> Reply<v1::RetireMemberResponse> {
+        Err(Status::unimplemented("fake"))
+    }
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderResponse> {
         Err(Status::unimplemented("fake"))
     }

@@ -282,6 +282,8 @@ pub enum Why {
     Behind,
     /// The audit book cannot be written.
     BookFull,
+    /// The last change of members is still under way.
+    Moving,
     /// The transaction may or may not be applied: ask again with the same request id.
     Unknown(TxnId),
 }
@@ -309,6 +311,8 @@ words! {
         BookFull = 9 "book_full",
         /// See [`Why::Unknown`].
         Unknown = 10 "unknown",
+        /// See [`Why::Moving`].
+        Moving = 11 "members_moving",
     }
 }
 
@@ -325,6 +329,7 @@ impl Why {
             Why::Contended => WhyKind::Contended,
             Why::Behind => WhyKind::Behind,
             Why::BookFull => WhyKind::BookFull,
+            Why::Moving => WhyKind::Moving,
             Why::Unknown(_) => WhyKind::Unknown,
         }
     }
@@ -342,6 +347,7 @@ impl fmt::Display for Why {
             Why::Contended => "others keep changing the same thing",
             Why::Behind => "the node has not come to that revision yet",
             Why::BookFull => "the audit book cannot be written",
+            Why::Moving => "the last change of members is still under way; ask again when the status shows it done",
             Why::Unknown(id) => {
                 return write!(f, "transaction {id} may or may not happen; repeat with the same request id");
             }

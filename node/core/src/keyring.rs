@@ -7,7 +7,7 @@ use crate::crypto::{SigningKey, hmac_sha256, sign_batch, sign_header};
 use crate::header::{Header, HeaderLink};
 use crate::kdf::{self, Ctx, Label, SALT_BYTES, SU_BYTES, label};
 use crate::kem::{KEM_PUBLIC_BYTES, KemPublic};
-use crate::name::{Identity, KeyId, KeyName, Lineage, MaterialId, RequestId, Segment};
+use crate::name::{Digest, Identity, KeyId, KeyName, Lineage, MaterialId, RequestId, Segment};
 use crate::record::{RecordKey, Table, TenantTag};
 use crate::secret::{Secret32, SecretBytes};
 use crate::slot::{Root, SLOTS_MAX};
@@ -49,6 +49,10 @@ impl Numbered {
     fn draw(number: u32, chance: &mut Chance) -> Vec<Self> {
         vec![Numbered { number, key: Secret32::of(chance.fresh()) }]
     }
+
+    fn copy(&self) -> Self {
+        Numbered { number: self.number, key: copy(&self.key) }
+    }
 }
 
 impl Canonical for Numbered {
@@ -84,6 +88,31 @@ impl Keyring {
             audit: Numbered::draw(1, chance),
             index: Secret32::of(chance.fresh()),
         }
+    }
+
+    /// The keyring after a node has left: another transaction key T and another audit key, numbered one higher. Everything
+    /// else stays; audit keys are kept, for what they tagged.
+    ///
+    /// # Panics
+    /// At more than [`KEYS_MAX`] audit keys: [`Keyring::renewable`] tells before.
+    pub fn renewed(&self, chance: &mut Chance) -> Self {
+        assert!(self.renewable(), "whoever renews asks first");
+        let mut audit: Vec<Numbered> = self.audit.iter().map(Numbered::copy).collect();
+        audit.extend(Numbered::draw(newest(&self.audit).0 + 1, chance));
+        Keyring {
+            txn_number: self.txn_number + 1,
+            txn: SigningKey::from_seed(Secret32::of(chance.fresh())),
+            slots: self.slots.clone(),
+            terms: self.terms.iter().map(Numbered::copy).collect(),
+            epochs: self.epochs.iter().map(Numbered::copy).collect(),
+            audit,
+            index: copy(&self.index),
+        }
+    }
+
+    /// Whether there is room for another audit key.
+    pub fn renewable(&self) -> bool {
+        self.audit.len() < KEYS_MAX && self.txn_number < u32::MAX
     }
 
     /// The keyring record's value: format u16, r u32, SU under KDF(R).
@@ -179,6 +208,11 @@ impl Keyring {
         self.tagged(Table::Page, &no_tenant(Table::Page).fixed(page))
     }
 
+    /// Where a ticket to join stands, by the digest of its secret.
+    pub fn ticket_record(&self, ticket: &Digest) -> RecordKey {
+        self.tagged(Table::Ticket, &no_tenant(Table::Ticket).fixed(&ticket.0))
+    }
+
     /// What an audit page says instead of a sensitive string: the audit key's number, and HMAC(A,
     /// "claviger/v1/audit-tag" 00 ctx(text)).
     pub fn audit_tag(&self, text: &[u8]) -> (u32, [u8; 32]) {
@@ -247,6 +281,11 @@ fn series(r: &mut Reader<'_>) -> Result<Vec<Numbered>, Malformed> {
     let keys: Vec<Numbered> = r.list(KEYS_MAX)?;
     let ordered = !keys.is_empty() && keys.is_sorted_by(|a, b| a.number < b.number);
     if ordered { Ok(keys) } else { Err(Malformed::Unknown) }
+}
+
+/// Secrets are not cloned by accident: a renewed keyring is the one reason to.
+fn copy(key: &Secret32) -> Secret32 {
+    Secret32::copy_from(key.expose()).expect("a 32-byte key is as wide as a 32-byte key")
 }
 
 fn newest(keys: &[Numbered]) -> (u32, &Secret32) {

@@ -4,9 +4,11 @@
 //! happen goes out as values. Everything that Raft orders, that a disk stores or that a custodian carries is a format
 //! of this crate.
 
+pub mod address;
 pub mod barrier;
 pub mod books;
 pub mod ceremony;
+pub mod chain;
 pub mod chance;
 pub mod codec;
 pub mod crypto;
@@ -29,6 +31,7 @@ pub mod roster;
 pub mod secret;
 pub mod share;
 pub mod slot;
+pub mod ticket;
 pub mod time;
 pub mod transit;
 pub mod txn;

@@ -54,6 +54,10 @@ mutants! {
     BarrierJoinedLate "barrier-joined-late";
     /// A follower confirms a barrier as if it led.
     FollowerConfirms "follower-confirms";
+    /// A transaction key that was renewed still signs.
+    SupersededStillSigns "superseded-still-signs";
+    /// A node that was retired is still listened to.
+    RetiredStillHeard "retired-still-heard";
     /// An installed snapshot is shown before it is durable.
     SnapshotNotSynced "snapshot-not-synced";
     /// A snapshot is answered for before it is durable.

@@ -41,10 +41,12 @@ pub enum Table {
     Request = 132,
     /// An audit page that travelled in a transaction, by its id.
     Page = 133,
+    /// Tickets to join that were given and not used, by digest of their secret.
+    Ticket = 134,
 }
 
 impl Table {
-    const ALL: [Table; 15] = [
+    const ALL: [Table; 16] = [
         Table::Header,
         Table::Slot,
         Table::Roster,
@@ -60,6 +62,7 @@ impl Table {
         Table::Grant,
         Table::Request,
         Table::Page,
+        Table::Ticket,
     ];
 
     /// Whether tags and values of this table are secret.
@@ -69,7 +72,7 @@ impl Table {
 
     /// Whether the table belongs to this region alone. The rest, the lineage records, is the same in every region.
     pub fn regional(self) -> bool {
-        matches!(self, Table::Slot | Table::Roster | Table::Custodians | Table::AuditHead)
+        matches!(self, Table::Slot | Table::Roster | Table::Custodians | Table::AuditHead | Table::Ticket)
     }
 
     fn from_u8(byte: u8) -> Result<Table, Malformed> {

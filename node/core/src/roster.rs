@@ -3,15 +3,20 @@
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::name::{Digest, DiskId, Identity, NodeId, Segment, Signature, VerifyingKey};
 use crate::time::UnixMs;
+use std::collections::BTreeSet;
 
-/// Nodes in a roster, at most.
-pub const MEMBERS_MAX: usize = 64;
+/// Nodes in a roster, at most, those that left included.
+pub const MEMBERS_MAX: usize = 1_024;
+/// Nodes that belong to a cluster at once, at most.
+pub const PRESENT_MAX: usize = 64;
 /// Holders of shares, at most: x runs over the non-zero elements of GF(2^8), and people over far fewer.
 pub const HOLDERS_MAX: usize = 64;
 /// Longest age recipient, in bytes (an X25519 recipient has 62).
 pub const RECIPIENT_BYTES_MAX: usize = 256;
 
 const FORMAT: u16 = 1;
+/// A roster that says who voted before.
+const FORMAT_FOLLOWING: u16 = 2;
 const GENESIS_DOMAIN: &[u8] = b"claviger/v1/genesis\0";
 
 /// What a node is meant to be in Raft.
@@ -65,13 +70,20 @@ impl Canonical for Member {
 /// The nodes, as of one epoch. The higher epoch wins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roster {
-    /// Raised by every change.
+    /// Raised by one by every change, from 1.
     pub epoch: u64,
-    /// In order of their numbers, each once.
+    /// In order of their numbers, each once. Whoever left stays, retired: no number, key or disk comes back.
     pub members: Vec<Member>,
+    /// Who was to vote in the epoch before: none in the first. Raft may still be on its way from these.
+    pub before: BTreeSet<NodeId>,
 }
 
 impl Roster {
+    /// The roster that a cluster is founded with.
+    pub fn first(members: Vec<Member>) -> Roster {
+        Roster { epoch: 1, members, before: BTreeSet::new() }
+    }
+
     /// The member of that number, retired ones too.
     pub fn member(&self, node: NodeId) -> Option<&Member> {
         self.members.iter().find(|m| m.node == node)
@@ -82,6 +94,47 @@ impl Roster {
         self.members.iter().find(|m| m.key == *key)
     }
 
+    /// Who is to vote.
+    pub fn voters(&self) -> BTreeSet<NodeId> {
+        self.in_role(|role| role == Role::Voter)
+    }
+
+    /// Who is to store: voters and learners.
+    pub fn present(&self) -> BTreeSet<NodeId> {
+        self.in_role(|role| role != Role::Retired)
+    }
+
+    /// Whether Raft may have these voters while this roster is the newest: those of this epoch, or of the one before.
+    pub fn seats(&self, voters: &BTreeSet<NodeId>) -> bool {
+        *voters == self.voters() || (!self.before.is_empty() && *voters == self.before)
+    }
+
+    /// Whether `next` may be the roster of the epoch after this one: nobody vanishes, comes back, or becomes somebody else,
+    /// no key and no disk serves two, and somebody votes.
+    pub fn leads_to(&self, next: &Roster) -> bool {
+        let stays = |old: &Member| {
+            let same = |new: &&Member| new.key == old.key && new.disk == old.disk;
+            let back = |new: &&Member| old.role == Role::Retired && new.role != Role::Retired;
+            next.member(old.node).filter(same).is_some_and(|new| !back(&new))
+        };
+        let once = |take: fn(&Member) -> &[u8]| {
+            next.members.iter().map(take).collect::<BTreeSet<_>>().len() == next.members.len()
+        };
+        let comes = |new: &Member| self.member(new.node).is_some() || new.role != Role::Retired;
+        next.epoch == self.epoch + 1
+            && next.before == self.voters()
+            && !next.voters().is_empty()
+            && next.present().len() <= PRESENT_MAX
+            && self.members.iter().all(stays)
+            && next.members.iter().all(comes)
+            && once(|m| &m.key.0)
+            && once(|m| &m.disk.0)
+    }
+
+    fn in_role(&self, is: impl Fn(Role) -> bool) -> BTreeSet<NodeId> {
+        self.members.iter().filter(|m| is(m.role)).map(|m| m.node).collect()
+    }
+
     fn ordered(&self) -> bool {
         self.members.is_sorted_by(|a, b| a.node < b.node)
     }
@@ -89,14 +142,24 @@ impl Roster {
 
 impl Canonical for Roster {
     fn write(&self, w: &mut Writer) {
-        w.u16(FORMAT).u64(self.epoch).list(&self.members);
+        let following = !self.before.is_empty();
+        w.u16(if following { FORMAT_FOLLOWING } else { FORMAT }).u64(self.epoch).list(&self.members);
+        if following {
+            w.list(&self.before.iter().copied().collect::<Vec<_>>());
+        }
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if r.u16()? != FORMAT {
-            return Err(Malformed::Unknown);
-        }
-        let roster = Roster { epoch: r.u64()?, members: r.list(MEMBERS_MAX)? };
-        if roster.ordered() { Ok(roster) } else { Err(Malformed::Unknown) }
+        let following = match r.u16()? {
+            FORMAT => false,
+            FORMAT_FOLLOWING => true,
+            _ => return Err(Malformed::Unknown),
+        };
+        let (epoch, members) = (r.u64()?, r.list(MEMBERS_MAX)?);
+        let before: Vec<NodeId> = if following { r.list(MEMBERS_MAX)? } else { Vec::new() };
+        let roster = Roster { epoch, members, before: before.iter().copied().collect() };
+        // The first epoch follows none, every other one does.
+        let whole = roster.ordered() && before.is_sorted_by(|a, b| a < b) && (epoch > 1) != before.is_empty();
+        if whole { Ok(roster) } else { Err(Malformed::Unknown) }
     }
 }
 
@@ -279,5 +342,60 @@ impl Canonical for Founding {
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Founding { genesis: Genesis::read(r)?, countersignatures: r.list(MEMBERS_MAX)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(n: u64, role: Role) -> Member {
+        let byte = n as u8;
+        Member { node: NodeId(n), key: VerifyingKey([byte; 32]), disk: DiskId([byte; 16]), role }
+    }
+
+    fn next(before: &Roster, members: Vec<Member>) -> Roster {
+        Roster { epoch: before.epoch + 1, members, before: before.voters() }
+    }
+
+    #[test]
+    fn a_roster_leads_to_one_in_which_nobody_vanishes_comes_back_or_becomes_another() {
+        use Role::{Learner, Retired, Voter};
+        let first = Roster::first(vec![line(1, Voter), line(2, Voter)]);
+        let good = |members: Vec<Member>| first.leads_to(&next(&first, members));
+        assert!(good(vec![line(1, Voter), line(2, Voter), line(3, Learner)]));
+        assert!(good(vec![line(1, Voter), line(2, Learner)]) && good(vec![line(1, Voter), line(2, Retired)]));
+        assert!(!good(vec![line(1, Voter)]), "2 vanished");
+        assert!(!good(vec![line(1, Learner), line(2, Learner)]), "nobody votes");
+        assert!(!good(vec![line(1, Voter), line(2, Voter), line(3, Retired)]), "3 never was here");
+        assert!(!good(vec![line(1, Voter), Member { disk: DiskId([9; 16]), ..line(2, Voter) }]), "another disk");
+        assert!(!good(vec![line(1, Voter), Member { key: VerifyingKey([9; 32]), ..line(2, Voter) }]), "another key");
+        let twin = Member { node: NodeId(3), ..line(2, Learner) };
+        assert!(!good(vec![line(1, Voter), line(2, Voter), twin]), "one key and disk under two numbers");
+        let gone = next(&first, vec![line(1, Voter), line(2, Retired)]);
+        assert!(!gone.leads_to(&next(&gone, vec![line(1, Voter), line(2, Learner)])), "2 came back");
+        assert!(!first.leads_to(&Roster { epoch: 3, ..next(&first, first.members.clone()) }), "an epoch was left out");
+        assert!(!first.leads_to(&Roster { before: BTreeSet::new(), ..next(&first, first.members.clone()) }));
+    }
+
+    #[test]
+    fn raft_may_have_the_voters_of_this_epoch_or_of_the_one_before() {
+        let set = |nodes: &[u64]| nodes.iter().copied().map(NodeId).collect::<BTreeSet<_>>();
+        let first = Roster::first(vec![line(1, Role::Voter), line(2, Role::Voter)]);
+        assert!(first.seats(&set(&[1, 2])) && !first.seats(&set(&[])) && !first.seats(&set(&[1])));
+        let second = next(&first, vec![line(1, Role::Voter), line(2, Role::Voter), line(3, Role::Voter)]);
+        assert!(second.seats(&set(&[1, 2])) && second.seats(&set(&[1, 2, 3])) && !second.seats(&set(&[1, 3])));
+    }
+
+    #[test]
+    fn a_roster_is_read_as_it_was_written() {
+        let first = Roster::first(vec![line(1, Role::Voter)]);
+        let second = next(&first, vec![line(1, Role::Voter), line(2, Role::Learner)]);
+        for roster in [&first, &second] {
+            assert_eq!(Roster::from_bytes(&roster.to_bytes()).as_ref(), Ok(roster));
+        }
+        assert_eq!(first.to_bytes()[..2], [0, 1], "the first is of the format that founded every cluster so far");
+        let orphan = Roster { epoch: 2, ..first };
+        assert!(Roster::from_bytes(&orphan.to_bytes()).is_err(), "a later one says who voted before");
     }
 }

@@ -39,6 +39,12 @@ impl Root {
         &self.key
     }
 
+    /// The same root key once more: for an opening that goes on with a renewed keyring.
+    pub fn copy(&self) -> Root {
+        let key = Secret32::copy_from(self.key.expose()).expect("a 32-byte key is as wide as a 32-byte key");
+        Root { number: self.number, key }
+    }
+
     /// C_R = KDF(R, "claviger/v1/root-commit", lineage r): tells a wrong R at once, and says nothing of the right one.
     pub fn commitment(&self, lineage: &Lineage) -> Digest {
         let ctx = Ctx::new().fixed(&lineage.0).u32(self.number);

@@ -309,6 +309,8 @@ pub enum Conflict {
     Decided,
     /// It breaks a rule that every honest author keeps.
     Unlawful,
+    /// It names another roster while Raft's membership has not followed the one before.
+    Moving,
 }
 
 impl Canonical for Outcome {
@@ -363,6 +365,9 @@ impl Canonical for Conflict {
             Conflict::Unlawful => {
                 w.u8(8);
             }
+            Conflict::Moving => {
+                w.u8(9);
+            }
         }
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -375,6 +380,7 @@ impl Canonical for Conflict {
             6 => Conflict::Cancelled,
             7 => Conflict::Decided,
             8 => Conflict::Unlawful,
+            9 => Conflict::Moving,
             _ => return Err(Malformed::Unknown),
         })
     }

@@ -1,6 +1,7 @@
 //! What is signed, and what is sealed on its way, against the committed vectors: genesis, header link, batch, transit.
 //! See `vectors.rs` for the rest.
 
+use claviger_core::address::Announcement;
 use claviger_core::ceremony::{CeremonyKey, SignedCeremonyKey};
 use claviger_core::chance::{Chance, Fresh};
 use claviger_core::codec::Canonical;
@@ -8,12 +9,13 @@ use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::kem::KemSecret;
 use claviger_core::keyring::Keyring;
-use claviger_core::name::{Digest, Lineage, NodeId, Signature, TxnId};
+use claviger_core::name::{Digest, DiskId, Lineage, NodeId, Signature, TxnId};
 use claviger_core::record::RecordKey;
-use claviger_core::roster::{Genesis, Role};
+use claviger_core::roster::{Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret32;
 use claviger_core::share::Share;
 use claviger_core::slot::Root;
+use claviger_core::ticket::Ticket;
 use claviger_core::time::UnixMs;
 use claviger_core::transit::{self, OneTimeKey};
 use claviger_core::txn::{Batch, Checkpoint, Effect, Put, Reliance, SignedBatch, Txn};
@@ -162,4 +164,23 @@ fn the_root_key_travels_alike() {
     assert_eq!((opened.number(), opened.key().expose()), (1, root.key().expose()));
     let identity = SigningKey::from_seed(secret(&v["identity"]));
     assert_eq!(key.sign(&identity).0, array(&v["signature"]));
+}
+
+#[test]
+fn rosters_that_follow_tickets_and_addresses() {
+    let v = vectors("members");
+    let roster = Roster::from_bytes(&bytes(&v["roster"])).unwrap();
+    assert_eq!((roster.epoch, roster.before.clone()), (2, [NodeId(1), NodeId(3)].into()));
+    assert_eq!(roster.members.iter().map(|m| m.role).collect::<Vec<_>>(), [Role::Voter, Role::Learner, Role::Retired]);
+    assert_eq!(roster.to_bytes(), bytes(&v["roster"]));
+    let text = v["ticket"]["text"].as_str().unwrap();
+    let ticket = Ticket::from_text(text).unwrap();
+    assert_eq!((ticket.to_text().as_str(), ticket.digest().0), (text, array(&v["ticket"]["digest"])));
+    assert_eq!((ticket.node, ticket.lineage, ticket.seeds.len()), (NodeId(4), lineage(), 2));
+    let key = SigningKey::from_seed(secret(&v["address"]["identity"]));
+    let line =
+        Member { node: NodeId(4), key: key.public(), disk: DiskId(array(&v["address"]["disk"])), role: Role::Voter };
+    let said = Announcement::make(&line, 7, "n4:8444", &key);
+    assert_eq!(said.to_bytes(), bytes(&v["address"]["bytes"]));
+    assert!(Announcement::from_bytes(&said.to_bytes()).unwrap().is_by(&line));
 }

@@ -28,12 +28,17 @@ const _: () = assert!(!claviger_core::MUTANTS, "a daemon is never built with pla
 /// What a verb comes to; an error is a sentence for the operator.
 pub type Done<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Runs a node until a signal ends it, or it must end by itself.
+/// Runs a node until a signal ends it, or it must end by itself. With a ticket in a file, a node that belongs to no cluster
+/// joins the one that the ticket is of.
 ///
 /// # Errors
 /// What kept it from starting, or made it end.
-pub fn run(file: &Path) -> Done {
-    run_on(file, |disk| disk)
+pub fn run(file: &Path, ticket: Option<&Path>) -> Done {
+    let config = Config::load(file)?;
+    logs::start(&config.log);
+    hardening::harden()?;
+    let ticket = ticket.map(tls::ticket).transpose()?;
+    wiring::run(config, None, ticket, |disk| disk)
 }
 
 /// As [`run`], with something between the node and its disk: for tests of what such a thing may do wrong.
@@ -44,7 +49,7 @@ pub fn run_on(file: &Path, layer: Layer) -> Done {
     let config = Config::load(file)?;
     logs::start(&config.log);
     hardening::harden()?;
-    wiring::run(config, None, layer)
+    wiring::run(config, None, None, layer)
 }
 
 /// Runs one node that opens itself, in a folder of its own.
@@ -55,7 +60,7 @@ pub fn develop(data: &Path, listen: SocketAddr) -> Done {
     hardening::harden()?;
     let home = dev::Home::take(data, listen)?;
     logs::start(&home.config.log);
-    wiring::run(home.config.clone(), Some(home), |disk| disk)
+    wiring::run(home.config.clone(), Some(home), None, |disk| disk)
 }
 
 /// Tries a configuration and all files that it names; answers what would be in force. Holds no secret.

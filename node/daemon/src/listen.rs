@@ -14,7 +14,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -29,6 +29,8 @@ use tonic::{
     transport::{Server, server::Connected},
 };
 
+/// How long a connection lives whose bearer may not stay, in milliseconds.
+const PARTING_MS: u64 = 5_000;
 /// Longest TLS handshake, in milliseconds.
 pub const HANDSHAKE_MS_MAX: u64 = 5_000;
 /// Connections that the system holds for us before we accept them.
@@ -61,6 +63,9 @@ pub struct Door<I> {
     pub tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
     /// What handlers find in a request's extensions, from the leaf in DER; nothing refuses the connection.
     pub admit: Box<dyn Fn(Bytes) -> Option<I> + Send + Sync>,
+    /// Whether whoever is there may stay. A connection whose bearer may not is closed, but for its first moments: long
+    /// enough to be told why.
+    pub stays: Box<dyn Fn(&I) -> bool + Send + Sync>,
     /// For the end of a certificate.
     pub clock: Arc<dyn Clock>,
     /// Handshakes and connections.
@@ -201,7 +206,7 @@ async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Semaphore
         tracing::warn!("a connection was refused: limits.connections is reached");
         return;
     };
-    if let Some(guest) = Guest::new(stream, &door, place) {
+    if let Some(guest) = Guest::new(stream, door, place) {
         // gRPC that has stopped takes no guests.
         let _ = guests.send(guest).await;
     }
@@ -217,16 +222,26 @@ pub struct Guest<I> {
     stream: TlsStream<TcpStream>,
     info: I,
     expires_at: UnixMs,
-    clock: Arc<dyn Clock>,
+    since: Instant,
+    door: Arc<Door<I>>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<I> Guest<I> {
-    fn new(stream: TlsStream<TcpStream>, door: &Door<I>, place: OwnedSemaphorePermit) -> Option<Guest<I>> {
+    fn new(stream: TlsStream<TcpStream>, door: Arc<Door<I>>, place: OwnedSemaphorePermit) -> Option<Guest<I>> {
         let leaf = Bytes::copy_from_slice(stream.get_ref().1.peer_certificates()?.first()?);
         let expires_at = Facts::of(&leaf)?.expires_at;
         let info = (door.admit)(leaf)?;
-        Some(Guest { stream, info, expires_at, clock: door.clock.clone(), _place: place })
+        Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place })
+    }
+
+    /// Why the connection is closed now, if it is.
+    fn over(&self) -> Option<&'static str> {
+        if self.door.clock.now() > self.expires_at {
+            return Some("the certificate of this connection has expired");
+        }
+        let parting = self.since.elapsed() > Duration::from_millis(PARTING_MS) && !(self.door.stays)(&self.info);
+        parting.then_some("the bearer of this certificate has left the cluster")
     }
 }
 
@@ -239,8 +254,8 @@ impl<I: Clone + Send + Sync + 'static> Connected for Guest<I> {
 
 impl<I: Unpin> AsyncRead for Guest<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.clock.now() > self.expires_at {
-            return Poll::Ready(Err(io::Error::other("the certificate of this connection has expired")));
+        if let Some(why) = self.over() {
+            return Poll::Ready(Err(io::Error::other(why)));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }

@@ -46,8 +46,13 @@ fn house(handshakes: usize, connections: usize) -> House {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits { handshakes, connections, ..config.limits };
-    let door =
-        Door { tls: Box::new(move || tls.clients()), admit: Box::new(Some), clock: Arc::new(MachineClock), limits };
+    let door = Door {
+        tls: Box::new(move || tls.clients()),
+        admit: Box::new(Some),
+        stays: Box::new(|_| true),
+        clock: Arc::new(MachineClock),
+        limits,
+    };
     let (stop, stopped) = watch::channel(false);
     let routes = Routes::new(PeerServer::new(Length));
     tokio::spawn(serve(listener, door, routes, InFlight::new(64), stopped));
@@ -220,7 +225,13 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
     let address = listener.local_addr().unwrap();
     let clock = Arc::new(Set(MachineClock.now().0.into()));
     let limits = config.limits;
-    let door = Door { tls: Box::new(move || tls.clients()), admit: Box::new(Some), clock: clock.clone(), limits };
+    let door = Door {
+        tls: Box::new(move || tls.clients()),
+        admit: Box::new(Some),
+        stays: Box::new(|_| true),
+        clock: clock.clone(),
+        limits,
+    };
     let (stop, stopped) = watch::channel(false);
     let routes = Routes::new(PeerServer::new(Length));
     tokio::spawn(serve(listener, door, routes, InFlight::new(64), stopped));

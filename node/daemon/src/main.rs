@@ -21,6 +21,10 @@ enum Verb {
         /// The configuration: see deploy/clavigerd.example.toml.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// A ticket of `claviger operator join`: a node that belongs to no cluster yet joins that one. Looked at once; the
+        /// node that has joined needs it no more.
+        #[arg(long = "join", value_name = "FILE")]
+        ticket: Option<PathBuf>,
     },
     /// Try a configuration and all files that it names, and print what would be in force. Prints no secret.
     Check {
@@ -43,7 +47,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
-        Verb::Run { config } => clavigerd::run(&config),
+        Verb::Run { config, ticket } => clavigerd::run(&config, ticket.as_deref()),
         Verb::Check { config } => clavigerd::check(&config).and_then(|text| say(&text)),
         Verb::Dev { data, listen } => clavigerd::develop(&data, listen),
         Verb::Version => say(&format!("clavigerd {}\n", env!("CARGO_PKG_VERSION"))),

@@ -50,6 +50,7 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
     let door = Door {
         tls: Box::new(move || tls.peers()),
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
+        stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
     };

@@ -26,17 +26,12 @@ impl Peer for Door {
         let from = request.extensions().get::<PeerCertificate>().copied();
         let from = from.ok_or_else(|| Status::unauthenticated("no peer's certificate"))?;
         let WireFrame { kind, body } = request.into_inner();
-        let kind = frame_kind(kind).ok_or_else(|| Status::unimplemented("no such kind of frame in this release"))?;
+        let kind = FrameKind::from_number(kind)
+            .ok_or_else(|| Status::unimplemented("no such kind of frame in this release"))?;
         let result = match self.0.hear(from, Frame { kind, body }).await {
             Ok(body) => WireResult::Body(body),
             Err(why) => WireResult::Refused(why.chars().take(REASON_BYTES_MAX / 4).collect()),
         };
         Ok(Response::new(Reply { result: Some(result) }))
     }
-}
-
-fn frame_kind(number: u32) -> Option<FrameKind> {
-    use FrameKind::*;
-    let all = [Raft, Propose, Barrier, Found, Ceremony, Root, Status, Compare];
-    all.into_iter().find(|kind| *kind as u32 == number)
 }

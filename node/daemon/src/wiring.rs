@@ -12,9 +12,11 @@ use crate::{
     tls::{self, LiveTls, peer_certificate},
 };
 use claviger_core::crypto::SigningKey;
+use claviger_core::ticket::Ticket;
 use claviger_rocks::Rocks;
 use claviger_server::{Connection, Node, NodeConfig, Timings, World};
 use claviger_world::disk::Disk;
+use claviger_world::network::PeerCertificate;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge},
@@ -47,11 +49,11 @@ pub type Layer = fn(Arc<dyn Disk>) -> Arc<dyn Disk>;
 ///
 /// # Errors
 /// What kept it from starting, or made it end.
-pub fn run(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Failure> {
+pub fn run(config: Config, home: Option<Home>, ticket: Option<Ticket>, layer: Layer) -> Result<(), Failure> {
     // One provider, chosen here: with none chosen, a library might choose for itself.
     aws_lc_rs::default_provider().install_default().map_err(|_| "a TLS provider was installed before ours")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(live(config, home, layer));
+    let done = runtime.block_on(live(config, home, ticket, layer));
     // Tasks that wait on a disk or a peer do not keep a process that is done.
     runtime.shutdown_timeout(Duration::from_millis(DRAIN_MS_MAX));
     done
@@ -76,7 +78,7 @@ impl Sockets {
     }
 }
 
-async fn live(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Failure> {
+async fn live(config: Config, home: Option<Home>, ticket: Option<Ticket>, layer: Layer) -> Result<(), Failure> {
     let mut ends = Ends::listen()?;
     // Heard from the start: a hang-up that nobody listens for ends a process.
     let hangup = signal(SignalKind::hangup())?;
@@ -91,7 +93,7 @@ async fn live(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Fa
         clock,
         entropy: Arc::new(MachineEntropy),
     };
-    let node = Arc::new(Node::start(world, node_config(&config)?).await?);
+    let node = Arc::new(Node::start(world, node_config(&config, ticket)?).await?);
     let running = Running::start(&config, &node, &tls, disk, sockets);
     let following = tokio::spawn(tls.follow(hangup));
     if let Some(home) = &home {
@@ -108,7 +110,7 @@ async fn live(config: Config, home: Option<Home>, layer: Layer) -> Result<(), Fa
     why
 }
 
-fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
+fn node_config(config: &Config, ticket: Option<Ticket>) -> Result<NodeConfig, Failure> {
     let (node, raft) = (&config.node, &config.raft);
     Ok(NodeConfig {
         node: node.id,
@@ -134,6 +136,7 @@ fn node_config(config: &Config) -> Result<NodeConfig, Failure> {
         process: std::process::id(),
         request_wait: NodeConfig::REQUEST_WAIT,
         version: env!("CARGO_PKG_VERSION"),
+        ticket,
     })
 }
 
@@ -213,17 +216,19 @@ fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, limits: Limit
     let door = Door {
         tls: Box::new(move || tls.clients()),
         admit: Box::new(|leaf| Some(Connection { leaf_der: Some(Arc::from(&leaf[..])) })),
+        stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
     };
     tokio::spawn(listen::serve(listener, door, node.routes(), InFlight::new(limits.requests_in_flight), stop))
 }
 
-fn peers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
-    let (tls, domain) = (tls.clone(), tls.now().domain.clone());
+fn peers(listener: TcpListener, node: &Arc<Node>, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
+    let (tls, domain, members) = (tls.clone(), tls.now().domain.clone(), node.clone());
     let door = Door {
         tls: Box::new(move || tls.peers()),
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
+        stays: Box::new(move |peer: &PeerCertificate| !members.has_left(&peer.key)),
         clock: Arc::new(MachineClock),
         limits,
     };

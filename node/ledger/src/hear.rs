@@ -1,11 +1,12 @@
 //! Frames from other nodes: checked against the roster, then handed to Raft, to the barrier, or into the log.
 
+use crate::acquaint::Acquaint;
 use crate::barrier::Barrier;
 use crate::install::Installer;
 use crate::peers::{Peers, Turned};
 use crate::raft::snapshot::{Inbox, Progress};
 use crate::raft::wire::{Unreadable, Wire, need};
-use crate::raft::{Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
+use crate::raft::{Membership, Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
 use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
@@ -38,6 +39,7 @@ pub(crate) struct Ear {
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
     pub inbox: Inbox,
+    pub acquaint: Arc<Acquaint>,
 }
 
 impl Ear {
@@ -48,7 +50,10 @@ impl Ear {
             FrameKind::Propose => self.propose(from, frame.body).await,
             FrameKind::Barrier => self.barrier(from, frame.body).await,
             FrameKind::Compare => self.compare(from, frame.body).await,
-            FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status => Err(Turned::Unreadable),
+            FrameKind::Acquaint => self.acquaint.hear(frame.body),
+            FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status | FrameKind::Join => {
+                Err(Turned::Unreadable)
+            }
         };
         answer.map_err(|turned| turned.to_string())
     }
@@ -69,16 +74,28 @@ impl Ear {
         let mut request = AppendEntriesRequest::<Types>::from_wire(append).map_err(unreadable)?;
         self.speaks_for_itself(from, &request.vote)?;
         for entry in &request.entries {
-            if let EntryPayload::Membership(membership) = &entry.payload
-                && !self.peers.knows_all(membership.nodes().map(|(id, _)| *id))
-            {
-                return Err(Turned::StrangeMembership);
+            if let EntryPayload::Membership(membership) = &entry.payload {
+                let decided = request.leader_commit.is_some_and(|commit| commit >= entry.log_id);
+                let known = self.peers.seats(membership, decided) || self.installer.holds(entry.log_id).await?;
+                if !known {
+                    self.seated(from, membership, decided).await?;
+                }
             }
         }
         if planted!(TruncationKeepsApplied) {
             request.leader_commit = request.leader_commit.max(request.entries.last().map(|entry| entry.log_id));
         }
         Ok(self.installer.append(request).await?.to_wire())
+    }
+
+    /// Looked at before anything is appended: all in the roster, and who votes is who voted in this epoch or in the one
+    /// before, unless a majority has decided so already. Where this node's roster may be the older one, it asks first. What
+    /// this node's log holds already was looked at then: a new leader may send it again and not know yet that it is decided.
+    async fn seated(&self, from: NodeId, membership: &Membership, decided: bool) -> Result<(), Turned> {
+        if let Err(failed) = self.acquaint.ask(from).await {
+            tracing::debug!(%failed, from = from.0, "a node that speaks of another membership does not say why");
+        }
+        self.peers.seats(membership, decided).then_some(()).ok_or(Turned::StrangeMembership)
     }
 
     fn speaks_for_itself(&self, from: NodeId, vote: &Vote) -> Result<(), Turned> {
@@ -98,7 +115,7 @@ impl Ear {
             Progress::Taken => self.own_vote(),
             Progress::Whole { vote, .. } if vote < self.own_vote() => self.own_vote(),
             Progress::Whole { vote, meta, image } => {
-                self.proper(&vote, &meta)?;
+                self.proper(from, &vote, &meta).await?;
                 let snapshot = Snapshot { meta, snapshot: image };
                 #[cfg(feature = "mutants")]
                 let snapshot = match self.install_older(snapshot).await {
@@ -112,12 +129,14 @@ impl Ear {
     }
 
     /// A snapshot ends in no later term than its leader's, and its members are in the roster.
-    fn proper(&self, vote: &Vote, meta: &SnapshotMeta) -> Result<(), Turned> {
+    async fn proper(&self, from: NodeId, vote: &Vote, meta: &SnapshotMeta) -> Result<(), Turned> {
         if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
             return Err(Turned::StrangeVote);
         }
-        let known = self.peers.knows_all(meta.last_membership.nodes().map(|(id, _)| *id));
-        known.then_some(()).ok_or(Turned::StrangeMembership)
+        if self.peers.seats(meta.last_membership.membership(), true) {
+            return Ok(());
+        }
+        self.seated(from, meta.last_membership.membership(), true).await
     }
 
     /// For a planted bug: installs a snapshot that is older than the state, past Raft, which would compare. Gives every

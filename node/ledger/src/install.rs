@@ -69,6 +69,14 @@ impl Installer {
         answer.map_err(stopped)
     }
 
+    /// Whether this node's log, or its state, holds that entry already.
+    pub async fn holds(&self, entry: LogId) -> Result<bool, Turned> {
+        let held = move |state: &RaftState<Types>| {
+            state.local_committed() >= Some(&entry) || state.log_ids.get(entry.index) == Some(entry)
+        };
+        self.0.ask(held).await
+    }
+
     /// Installs a snapshot. Answered when all that it brings is durable here: its leader counts this node for every entry
     /// of it. Raft itself answers at once when it knows them to be committed, though they may be on their way to the disk.
     pub async fn install(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {

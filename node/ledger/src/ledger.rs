@@ -1,5 +1,6 @@
 //! The handle: everything that the rest of the node does with the ledger.
 
+use crate::acquaint::{Acquaint, Acquainted};
 use crate::barrier::Barrier;
 use crate::hear::Ear;
 use crate::install::Installer;
@@ -13,19 +14,21 @@ use crate::raft::log::Log;
 use crate::raft::network::Links;
 use crate::raft::snapshot::Inbox;
 use crate::raft::store::{Stage, Store};
+use crate::usher::Usher;
 use crate::witness::Witness;
 use crate::words::{
-    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision,
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, Proof, ProposeFailed, RaftRole, Revision,
     StartFailed, Status, Timings, Unavailable, Unknown, World,
 };
 use crate::{Halt, LedgerView};
 use bytes::Bytes;
-use claviger_core::name::{DiskId, Lineage, NodeId, TxnId};
+use claviger_core::address::Announcement;
+use claviger_core::name::{DiskId, Lineage, NodeId, TxnId, VerifyingKey};
 use claviger_core::record::View;
-use claviger_core::roster::Genesis;
+use claviger_core::roster::{Genesis, Roster};
 use claviger_core::txn::{Conflict, Effect, Outcome, SignedBatch, Txn};
 use claviger_world::disk::{BoxFuture, DiskFailed};
-use claviger_world::network::{Frame, PeerCertificate};
+use claviger_world::network::{CallFailed, Frame, PeerCertificate};
 use claviger_world::runtime::{self, Instant};
 use claviger_world::watch;
 use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
@@ -38,17 +41,33 @@ use std::time::Duration;
 /// Longest wait for news of a leader before a barrier is asked for again.
 const RETRY_MS: u64 = 25;
 
+/// A cluster that a node has been told of, with the proof.
+pub struct Met(Acquainted);
+
+impl Met {
+    /// Its members.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.0.ahead.chain.roster()
+    }
+
+    /// The genesis that the lineage is the hash of.
+    pub fn genesis(&self) -> Option<&Genesis> {
+        self.0.ahead.chain.founding().map(|founding| &founding.genesis)
+    }
+}
+
 /// One node's part of the ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Parts>);
 
 struct Parts {
     config: LedgerConfig,
-    files: NodeFiles,
+    files: Arc<NodeFiles>,
     peers: Arc<Peers>,
     raft: Raft,
     log: Log,
     stage: Arc<Stage>,
+    acquaint: Arc<Acquaint>,
     proposer: Arc<Proposer>,
     barrier: Arc<Barrier>,
     keeper: Arc<Keeper>,
@@ -76,6 +95,10 @@ impl Ledger {
         let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
         let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
         let peers = Arc::new(peers);
+        if let Some(ahead) = files.chain()? {
+            peers.run_ahead(ahead);
+        }
+        files.announced()?.into_iter().for_each(|said| peers.hear_address(said));
         let raft_config = raft_config(&config)?;
         let raft = Raft::new(node.0, raft_config, Links(peers.clone()), log.clone(), store).await;
         let raft = raft.map_err(|fatal| StartFailed::Raft(fatal.to_string()))?;
@@ -113,6 +136,48 @@ impl Ledger {
     pub async fn pin_genesis(&self, genesis: &Genesis) -> Result<Lineage, PinRefused> {
         let (parts, genesis) = (self.0.clone(), genesis.clone());
         to_the_end(async move { parts.pin(genesis).await }).await
+    }
+
+    /// How a cluster stands that this node does not belong to yet, as whoever listens at `address` proves it from the
+    /// lineage on.
+    pub async fn meet(&self, address: &str, lineage: Lineage) -> Result<Met, CallFailed> {
+        self.0.acquaint.meet(address, lineage).await.map(Met)
+    }
+
+    /// Pins the genesis of a cluster whose newest roster has this node with this disk, durably. The same one again is fine.
+    pub async fn join(&self, met: Met) -> Result<Lineage, PinRefused> {
+        let parts = self.0.clone();
+        to_the_end(async move { parts.join(met).await }).await
+    }
+
+    /// What proves to others how the cluster stands; none before the founding.
+    pub fn proof(&self) -> Option<Proof> {
+        self.0.acquaint.proof()
+    }
+
+    /// The newest roster that this node has proven: its records may be behind it.
+    pub fn roster(&self) -> Option<Roster> {
+        self.0.peers.roster()
+    }
+
+    /// Whether the bearer of that key was a member once and is none any more.
+    pub fn has_left(&self, key: &VerifyingKey) -> bool {
+        self.0.peers.has_left(key)
+    }
+
+    /// Everybody whom this node could ask: the members, and whoever is configured and has not left.
+    pub fn others(&self) -> BTreeSet<NodeId> {
+        self.0.peers.others()
+    }
+
+    /// Where a node listens for its peers: as it announced, else as configured.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        self.0.peers.address(node)
+    }
+
+    /// Tells the others where this node listens, from now on.
+    pub fn announce(&self, said: Announcement) {
+        self.0.peers.announce(said);
     }
 
     /// Forgets a genesis that came to nothing. Refused once the log or the machine holds a founding. When Raft has begun
@@ -158,13 +223,20 @@ impl Ledger {
     /// Finds out what became of a transaction, and makes sure that nothing will if nothing has: then the answer is
     /// `Refused(Cancelled)` and it may be decided anew.
     pub async fn cancel(&self, unknown: Unknown, deadline: Duration) -> Result<Outcome, ProposeFailed> {
-        let mut txn = self.0.keeper.txn(Effect::Cancel(unknown.id));
-        // Refused as too old exactly when the outcome may have been forgotten: what is not known must not be granted.
-        txn.turn = unknown.turn;
-        match self.0.proposer.propose(txn, deadline).await? {
-            Outcome::Accepted(_) => Ok(Outcome::Refused(Conflict::Cancelled)),
-            Outcome::Refused(Conflict::Decided) => self.outcome(&unknown.id).ok_or(ProposeFailed::Unknown(unknown)),
-            Outcome::Refused(_) => Err(ProposeFailed::Unknown(unknown)),
+        let deadline = runtime::now() + deadline;
+        loop {
+            let mut txn = self.0.keeper.txn(Effect::Cancel(unknown.id));
+            // Refused as too old exactly when the outcome may have been forgotten: what is not known must not be granted.
+            txn.turn = unknown.turn;
+            match self.0.proposer.propose(txn, deadline.remaining()).await? {
+                Outcome::Accepted(_) => return Ok(Outcome::Refused(Conflict::Cancelled)),
+                Outcome::Refused(Conflict::Decided) => {
+                    return self.outcome(&unknown.id).ok_or(ProposeFailed::Unknown(unknown));
+                }
+                // The transaction key was renewed meanwhile: the next is signed with the one that this node has by now.
+                Outcome::Refused(Conflict::Superseded) if deadline.remaining() > Duration::ZERO => (),
+                Outcome::Refused(_) => return Err(ProposeFailed::Unknown(unknown)),
+            }
         }
     }
 
@@ -175,9 +247,12 @@ impl Ledger {
             Conflict::Record(key, version) => view.version(key) >= *version || *version == 0,
             Conflict::Members(collection, version) => view.members_version(collection) >= *version,
             Conflict::Time(time) => view.revision().cluster_time >= *time,
-            Conflict::Superseded | Conflict::TooOld | Conflict::Cancelled | Conflict::Decided | Conflict::Unlawful => {
-                true
-            }
+            Conflict::Superseded
+            | Conflict::TooOld
+            | Conflict::Cancelled
+            | Conflict::Decided
+            | Conflict::Unlawful
+            | Conflict::Moving => true,
         };
         let stage = &self.0.stage;
         self.revised(runtime::now() + deadline, |_| seen(&stage.view.read()).then_some(())).await
@@ -260,6 +335,9 @@ impl Ledger {
             applied_index: self.revision().index,
             revision: self.revision(),
             members: membership.nodes().map(|(id, _)| (NodeId(*id), voters.contains(id))).collect(),
+            moving: membership.get_joint_config().len() > 1,
+            matched: matched(&metrics),
+            links: self.view().0.chain.length(),
             installed_index: soundness.installed,
             agreed_index: soundness.agreed,
             proven: soundness.proven(),
@@ -382,6 +460,10 @@ impl Parts {
             checked: Mutex::new(0),
             looked: Mutex::new(0),
         });
+        let files = Arc::new(files);
+        let acquaint =
+            Acquaint { peers: peers.clone(), stage: stage.clone(), files: files.clone(), halt: halt.clone() };
+        let acquaint = Arc::new(acquaint);
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
         let ear = Ear {
             peers: ear_peers,
@@ -390,9 +472,10 @@ impl Parts {
             barrier: ear_barrier,
             witness,
             inbox: Inbox::default(),
+            acquaint: acquaint.clone(),
         };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
-        Parts { config, files, peers, raft, log, stage, proposer, barrier, keeper, ear, halt, pinning, tasks }
+        Parts { config, files, peers, raft, log, stage, acquaint, proposer, barrier, keeper, ear, halt, pinning, tasks }
     }
 
     async fn pin(&self, genesis: Genesis) -> Result<Lineage, PinRefused> {
@@ -400,6 +483,16 @@ impl Parts {
         self.files.pin(&self.config, &genesis).await?;
         let lineage = lineage_of(&genesis);
         self.peers.pin(Some(genesis));
+        Ok(lineage)
+    }
+
+    async fn join(&self, Met(Acquainted { ahead, announced }): Met) -> Result<Lineage, PinRefused> {
+        let _turn = self.pinning.lock().await;
+        let genesis = self.files.pin_joined(&self.config, &ahead, &announced).await?;
+        let lineage = lineage_of(&genesis);
+        self.peers.pin(Some(genesis));
+        self.peers.run_ahead(ahead);
+        announced.into_iter().for_each(|said| self.peers.hear_address(said));
         Ok(lineage)
     }
 
@@ -442,10 +535,14 @@ impl Parts {
     fn begin(&self) {
         let (barrier, proposer, keeper) = (self.barrier.clone(), self.proposer.clone(), self.keeper.clone());
         let (metrics, log, halt) = (self.raft.metrics(), self.log.clone(), self.halt.clone());
+        let (raft, stage, node) = (self.raft.clone(), self.stage.clone(), self.config.node);
+        let usher = Arc::new(Usher { raft, stage, node });
         *self.tasks.lock() = vec![
             runtime::spawn(async move { barrier.run().await }),
             runtime::spawn(proposer.run()),
             runtime::spawn(keeper.run()),
+            runtime::spawn(usher.run()),
+            runtime::spawn(self.acquaint.clone().run()),
             runtime::spawn(guard(metrics, log, halt)),
         ];
     }
@@ -495,6 +592,12 @@ fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
     raft.validate().map(Arc::new).map_err(|e| StartFailed::Config(e.to_string()))
 }
 
+/// How far each node's log is known to be that of this one, where this one leads.
+fn matched(metrics: &openraft::RaftMetrics<crate::raft::Types>) -> BTreeMap<NodeId, u64> {
+    let replication = metrics.replication.iter().flatten();
+    replication.map(|(node, at)| (NodeId(*node), at.map_or(0, |at| at.index))).collect()
+}
+
 fn role(state: ServerState) -> RaftRole {
     match state {
         ServerState::Leader => RaftRole::Leader,
@@ -520,6 +623,7 @@ fn not_opened(fatal: Fatal) -> StartFailed {
         | Fatal::Outvoted { .. }
         | Fatal::TruncatedApplied { .. }
         | Fatal::Raft(_)
-        | Fatal::Abandoned) => StartFailed::Raft(other.to_string()),
+        | Fatal::Abandoned
+        | Fatal::Retired) => StartFailed::Raft(other.to_string()),
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! The only crate that names openraft. What it must never contain: keys, plaintext, policy.
 
+mod acquaint;
 mod barrier;
 mod hear;
 mod install;
@@ -18,13 +19,14 @@ mod propose;
 mod raft;
 #[cfg(test)]
 mod tests;
+mod usher;
 mod witness;
 mod words;
 
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Met};
 pub use machine::LedgerView;
 pub(crate) use words::Halt;
 pub use words::{
-    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, ProposeFailed, RaftRole, Revision,
+    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, Proof, ProposeFailed, RaftRole, Revision,
     StartFailed, Status, Timings, Unavailable, Unknown, World,
 };

@@ -1,12 +1,16 @@
 //! What a data folder says of itself: whose it is, which disk it is, which cluster it is pinned to, how often it has
 //! been started on.
 
+use crate::machine::Chain;
+use crate::peers::Ahead;
 use crate::raft::store::AFTER_ALL_KEYS;
 use crate::{LedgerConfig, PinRefused, StartFailed};
+use claviger_core::address::Announcement;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
+use claviger_core::header::HeaderLink;
 use claviger_core::name::{DiskId, NodeId};
-use claviger_core::roster::Genesis;
-use claviger_world::disk::{Batch, Disk, Space};
+use claviger_core::roster::{Founding, Genesis, PRESENT_MAX, Role, Roster};
+use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use claviger_world::entropy::{Entropy, fresh};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -16,7 +20,13 @@ const SELF: &[u8] = b"node";
 const GENESIS: &[u8] = b"genesis";
 /// There when everything but the page must be cleared at the next start.
 const ABANDONED: &[u8] = b"abandoned";
+/// How the cluster stood when this node joined it, as long as its records do not say so themselves.
+const CHAIN: &[u8] = b"chain";
+/// Where the other nodes listen, as they have said.
+const ANNOUNCED: &[u8] = b"announced";
 const FORMAT: u16 = 1;
+/// Links of a chain that is kept, at most.
+const LINKS_MAX: usize = 1 << 20;
 
 /// The folder's own page.
 struct Page {
@@ -111,6 +121,75 @@ impl NodeFiles {
         Ok(())
     }
 
+    /// Pins the genesis of a cluster that this node has joined: it stands in the newest roster, not in the first.
+    pub async fn pin_joined(
+        &self,
+        cluster: &LedgerConfig,
+        ahead: &Ahead,
+        announced: &[Announcement],
+    ) -> Result<Genesis, PinRefused> {
+        let genesis = &ahead.chain.founding().ok_or(PinRefused::NotMember)?.genesis;
+        if self.genesis().is_some_and(|pinned| pinned != *genesis) {
+            return Err(PinRefused::OtherGenesis);
+        }
+        if genesis.cluster != cluster.cluster {
+            return Err(PinRefused::OtherCluster);
+        }
+        let line = ahead.chain.roster().and_then(|roster| roster.member(self.page.node));
+        if line.is_none_or(|me| me.disk != self.page.disk || me.role == Role::Retired) {
+            return Err(PinRefused::NotMember);
+        }
+        let mut batch = Batch::default();
+        batch.put(Space::Node, GENESIS, genesis.to_bytes()).put(Space::Node, CHAIN, chain_bytes(ahead));
+        batch.put(Space::Node, ANNOUNCED, announced_bytes(announced));
+        self.disk.write(batch).await.map_err(PinRefused::Disk)?;
+        *self.genesis.lock() = Some(genesis.clone());
+        Ok(genesis.clone())
+    }
+
+    /// Keeps a chain that this node's records do not hold yet.
+    pub async fn keep_chain(&self, ahead: &Ahead) -> Result<(), DiskFailed> {
+        let mut batch = Batch::default();
+        batch.put(Space::Node, CHAIN, chain_bytes(ahead));
+        self.disk.write(batch).await
+    }
+
+    /// Keeps where the members have said that they listen.
+    pub async fn keep_announced(&self, announced: &[Announcement]) -> Result<(), DiskFailed> {
+        let mut batch = Batch::default();
+        batch.put(Space::Node, ANNOUNCED, announced_bytes(announced));
+        self.disk.write(batch).await
+    }
+
+    /// Where the members had said that they listen.
+    pub fn announced(&self) -> Result<Vec<Announcement>, StartFailed> {
+        let Some(bytes) = self.disk.read(Space::Node, ANNOUNCED).map_err(StartFailed::Disk)? else {
+            return Ok(Vec::new());
+        };
+        let mut r = Reader::new(&bytes);
+        let read = r.list(PRESENT_MAX).and_then(|announced| r.end().map(|()| announced));
+        read.map_err(|_| StartFailed::Damaged("where the other nodes listen"))
+    }
+
+    /// The chain that was kept, proven anew from the pinned genesis.
+    pub fn chain(&self) -> Result<Option<Ahead>, StartFailed> {
+        let (Some(genesis), Some(bytes)) =
+            (self.genesis(), self.disk.read(Space::Node, CHAIN).map_err(StartFailed::Disk)?)
+        else {
+            return Ok(None);
+        };
+        let damaged = StartFailed::Damaged("the header chain that this node joined with");
+        let read = |r: &mut Reader<'_>| Ok((Founding::read(r)?, r.list(LINKS_MAX)?, Roster::read(r)?));
+        let mut reader = Reader::new(&bytes);
+        let kept: Result<(Founding, Vec<HeaderLink>, Roster), Malformed> = read(&mut reader);
+        let (founding, links, roster) = kept.map_err(|_| damaged.clone())?;
+        if founding.genesis != genesis || reader.end().is_err() {
+            return Err(damaged);
+        }
+        let chain = Chain::walk(founding, links.clone(), roster).map_err(|_| damaged)?;
+        Ok(Some(Ahead { chain: Arc::new(chain), links }))
+    }
+
     /// Forgets the genesis.
     pub async fn unpin(&self) -> Result<(), PinRefused> {
         let mut batch = Batch::default();
@@ -131,10 +210,30 @@ impl NodeFiles {
     }
 }
 
+fn announced_bytes(announced: &[Announcement]) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.list(announced);
+    w.into_bytes()
+}
+
+fn chain_bytes(ahead: &Ahead) -> Vec<u8> {
+    let (founding, roster) = (ahead.chain.founding(), ahead.chain.roster());
+    let (founding, roster) = founding.zip(roster).expect("a chain that was proven begins and ends");
+    let mut w = Writer::default();
+    founding.write(&mut w);
+    w.list(&ahead.links);
+    roster.write(&mut w);
+    w.into_bytes()
+}
+
 /// Makes a folder as new, but for its page: this is the same disk.
 fn clear(batch: &mut Batch) {
     for space in [Space::Log, Space::Raft, Space::Machine, Space::Records] {
         batch.delete_range(space, &[][..], &AFTER_ALL_KEYS[..]);
     }
-    batch.delete(Space::Node, GENESIS).delete(Space::Node, ABANDONED);
+    batch
+        .delete(Space::Node, GENESIS)
+        .delete(Space::Node, ABANDONED)
+        .delete(Space::Node, CHAIN)
+        .delete(Space::Node, ANNOUNCED);
 }

@@ -1,19 +1,22 @@
 //! Who may speak to this ledger, and how it speaks to others: every frame is in an envelope, and certificate, claimed
 //! number, disk and roster must agree on both ends before anything else is looked at.
 
-use crate::machine::{admit, lineage_of};
+use crate::machine::{Chain, admit, lineage_of};
+use crate::raft::Membership;
 use crate::raft::store::Stage;
 use bytes::Bytes;
-use claviger_core::name::{DiskId, Lineage, NodeId};
+use claviger_core::address::Announcement;
+use claviger_core::header::HeaderLink;
+use claviger_core::name::{DiskId, Lineage, NodeId, VerifyingKey};
 use claviger_core::planted;
-use claviger_core::roster::{Genesis, Member, Role};
+use claviger_core::roster::{Genesis, Member, Role, Roster};
 use claviger_core::txn::SignedBatch;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, Frame, FrameKind, Network, PeerCertificate};
 use claviger_world::runtime;
 use parking_lot::RwLock;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,9 +90,22 @@ pub(crate) struct Peers {
     node: NodeId,
     disk: DiskId,
     network: Arc<dyn Network>,
+    /// As configured: where a node is looked for that has not announced itself.
     addresses: BTreeMap<NodeId, String>,
+    announced: RwLock<BTreeMap<NodeId, Announcement>>,
+    /// This node's own, told to others once it is a member.
+    own: RwLock<Option<Announcement>>,
     genesis: RwLock<Option<(Lineage, Genesis)>>,
+    /// How the cluster stands, where peers have proven more of it than this node's records hold yet.
+    ahead: RwLock<Option<Ahead>>,
     stage: Arc<Stage>,
+}
+
+/// A chain that is longer than that of the records, with all of its links.
+#[derive(Clone)]
+pub(crate) struct Ahead {
+    pub chain: Arc<Chain>,
+    pub links: Vec<HeaderLink>,
 }
 
 impl Peers {
@@ -102,7 +118,8 @@ impl Peers {
         stage: Arc<Stage>,
     ) -> Peers {
         let genesis = RwLock::new(genesis.map(|g| (lineage_of(&g), g)));
-        Peers { node, disk, network, addresses, genesis, stage }
+        let (announced, own, ahead) = Default::default();
+        Peers { node, disk, network, addresses, announced, own, genesis, ahead, stage }
     }
 
     /// This node's number.
@@ -129,13 +146,100 @@ impl Peers {
         mut request: Q,
         deadline: Duration,
     ) -> Result<A, CallFailed> {
-        let address = self.addresses.get(&to).ok_or(CallFailed::Unreachable)?;
+        if self.member(to).is_none_or(|member| member.role == Role::Retired) {
+            return Err(CallFailed::Refused(Turned::Retired.to_string()));
+        }
+        let address = self.address(to).ok_or(CallFailed::Unreachable)?;
         *request.envelope() = Some(self.envelope(to).ok_or(CallFailed::Unreachable)?);
         let frame = Frame { kind: Q::KIND, body: Bytes::from(request.encode_to_vec()) };
-        let answer = runtime::timeout(deadline, self.network.call(address, frame, deadline)).await;
+        let answer = runtime::timeout(deadline, self.network.call(&address, frame, deadline)).await;
         let answer = answer.map_err(|_| CallFailed::Late)??;
         let (from, reply) = self.open::<A>(answer.from, answer.body).map_err(|t| CallFailed::Refused(t.to_string()))?;
         if from == to { Ok(reply) } else { Err(CallFailed::Refused(Turned::OtherNumber.to_string())) }
+    }
+
+    /// Calls whoever listens there, outside of any envelope: for what proves itself, whoever says it.
+    pub async fn call_plain<Q: Message, A: Message + Default>(
+        &self,
+        address: &str,
+        kind: FrameKind,
+        request: &Q,
+        deadline: Duration,
+    ) -> Result<A, CallFailed> {
+        let frame = Frame { kind, body: Bytes::from(request.encode_to_vec()) };
+        let answer = runtime::timeout(deadline, self.network.call(address, frame, deadline)).await;
+        let answer = answer.map_err(|_| CallFailed::Late)??;
+        A::decode(answer.body).map_err(|_| CallFailed::Refused(Turned::Unreadable.to_string()))
+    }
+
+    /// Where a node listens: as it announced, else as configured.
+    pub fn address(&self, node: NodeId) -> Option<String> {
+        let announced = self.announced.read().get(&node).map(|said| said.address.clone());
+        announced.or_else(|| self.addresses.get(&node).cloned())
+    }
+
+    /// Takes note of where this node itself says that it listens.
+    pub fn announce(&self, said: Announcement) {
+        *self.own.write() = Some(said);
+    }
+
+    /// Takes note of where a member says that it listens, if it is the latest word.
+    pub fn hear_address(&self, said: Announcement) {
+        let Some(line) = self.member(said.node).filter(|line| line.role != Role::Retired) else { return };
+        if said.node == self.node {
+            return;
+        }
+        let mut announced = self.announced.write();
+        let newer = announced.get(&said.node).is_none_or(|old| old.incarnation < said.incarnation);
+        if newer && said.is_by(&line) {
+            announced.insert(said.node, said);
+        }
+    }
+
+    /// Where the members of the newest roster have said that they listen.
+    pub fn announcements(&self) -> Vec<Announcement> {
+        let present = self.roster().map(|roster| roster.present()).unwrap_or_default();
+        let (announced, own) = (self.announced.read(), self.own.read());
+        announced.values().chain(own.iter()).filter(|said| present.contains(&said.node)).cloned().collect()
+    }
+
+    /// Everybody whom this node could ask: the members, and whoever is configured.
+    pub fn others(&self) -> BTreeSet<NodeId> {
+        let mut all: BTreeSet<NodeId> = self.addresses.keys().copied().collect();
+        if let Some(roster) = self.roster() {
+            let gone = |node: &NodeId| roster.member(*node).is_some_and(|m| m.role == Role::Retired);
+            all.retain(|node| !gone(node));
+            all.extend(roster.present());
+        }
+        all.remove(&self.node);
+        all
+    }
+
+    /// The longest chain that this node has proven, by its records or ahead of them.
+    pub fn chain(&self) -> Arc<Chain> {
+        let own = self.stage.view.read().0.chain.clone();
+        let ahead = self.ahead.read().as_ref().map(|ahead| ahead.chain.clone());
+        ahead.filter(|ahead| ahead.length() > own.length()).unwrap_or(own)
+    }
+
+    /// The chain that peers have proven ahead of this node's records, if it is still ahead.
+    pub fn ahead(&self) -> Option<Ahead> {
+        let own = self.stage.view.read().0.chain.length();
+        self.ahead.read().clone().filter(|ahead| ahead.chain.length() > own)
+    }
+
+    /// Believes a chain that is longer than the one before.
+    pub fn run_ahead(&self, longer: Ahead) {
+        let mut ahead = self.ahead.write();
+        if ahead.as_ref().is_none_or(|before| before.chain.length() < longer.chain.length()) {
+            *ahead = Some(longer);
+        }
+    }
+
+    /// The newest roster that this node has proven; before the founding is applied, the one of the genesis.
+    pub fn roster(&self) -> Option<Roster> {
+        let chain = self.chain();
+        chain.roster().cloned().or_else(|| self.genesis.read().as_ref().map(|(_, genesis)| genesis.roster.clone()))
     }
 
     /// Reads a message that came from the bearer of that certificate, if it may speak here.
@@ -165,6 +269,15 @@ impl Peers {
         nodes.all(|node| self.member(NodeId(node)).is_some())
     }
 
+    /// Whether Raft may have this membership, by the newest roster that this node has proven: everybody in it, and each set
+    /// of voters that of its epoch or of the one before. What was `decided` by a majority may be of any epoch.
+    pub fn seats(&self, membership: &Membership, decided: bool) -> bool {
+        let Some(roster) = self.roster() else { return false };
+        let known = |node: &u64| roster.member(NodeId(*node)).is_some();
+        let seated = |voters: &BTreeSet<u64>| roster.seats(&voters.iter().copied().map(NodeId).collect());
+        membership.nodes().all(|(node, _)| known(node)) && (decided || membership.get_joint_config().iter().all(seated))
+    }
+
     fn envelope(&self, target: NodeId) -> Option<pb::Envelope> {
         Some(pb::Envelope {
             lineage: Bytes::copy_from_slice(&self.lineage()?.0),
@@ -186,7 +299,7 @@ impl Peers {
         let member = self.member(sender).ok_or(Turned::NotMember)?;
         let same_disk = envelope.sender_disk[..] == member.disk.0 || planted!(DiskNotCompared);
         let checks = [
-            (member.role != Role::Retired, Turned::Retired),
+            (member.role != Role::Retired || planted!(RetiredStillHeard), Turned::Retired),
             (member.key == from.key, Turned::OtherKey),
             (same_disk, Turned::OtherDisk),
         ];
@@ -194,12 +307,17 @@ impl Peers {
         Ok(sender)
     }
 
-    /// The member of that number: by the newest roster that was applied, before that by the genesis.
-    fn member(&self, node: NodeId) -> Option<Member> {
-        let view = self.stage.view.read().clone();
-        if let Some(roster) = view.roster() {
+    /// The member of that number, by the newest roster.
+    pub fn member(&self, node: NodeId) -> Option<Member> {
+        let chain = self.chain();
+        if let Some(roster) = chain.roster() {
             return roster.member(node).cloned();
         }
         self.genesis.read().as_ref().and_then(|(_, genesis)| genesis.roster.member(node).cloned())
+    }
+
+    /// Whether the bearer of that key was a member once and is none any more.
+    pub fn has_left(&self, key: &VerifyingKey) -> bool {
+        self.chain().roster().and_then(|roster| roster.member_by_key(key)).is_some_and(|m| m.role == Role::Retired)
     }
 }

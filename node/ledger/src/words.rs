@@ -1,7 +1,9 @@
 //! The words that the ledger and its callers share.
 
+use claviger_core::header::HeaderLink;
 use claviger_core::name::{DiskId, Lineage, NodeId, Segment, TxnId};
 use claviger_core::record::{RecordKey, Version};
+use claviger_core::roster::{Founding, Roster};
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Batch, Checkpoint, SignedBatch};
 use claviger_world::clock::Clock;
@@ -236,6 +238,17 @@ impl fmt::Display for PinRefused {
 
 impl std::error::Error for PinRefused {}
 
+/// What proves how a cluster stands to whoever holds its lineage: `claviger_core::chain::Chain::walk` follows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// What the lineage is the hash of.
+    pub founding: Founding,
+    /// Every link of the header chain.
+    pub links: Vec<HeaderLink>,
+    /// The roster that the last of them names.
+    pub roster: Roster,
+}
+
 /// Why Raft was not initialised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InitializeFailed {
@@ -287,6 +300,8 @@ pub enum Fatal {
     Raft(String),
     /// The founding was abandoned after Raft had begun. The next start clears what it left, and the node is as new.
     Abandoned,
+    /// The newest roster says that this node has left for good.
+    Retired,
 }
 
 impl fmt::Display for Fatal {
@@ -307,6 +322,9 @@ impl fmt::Display for Fatal {
             Fatal::TruncatedApplied { index } => write!(f, "Raft wanted to truncate applied entries from {index} on"),
             Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}"),
             Fatal::Raft(why) => write!(f, "Raft stopped: {why}"),
+            Fatal::Retired => f.write_str(
+                "this node was removed from its cluster: switch it off; its disk and its number are not used again",
+            ),
             Fatal::Abandoned => f.write_str("the founding was abandoned: start the node again"),
         }
     }
@@ -380,6 +398,12 @@ pub struct Status {
     pub revision: Revision,
     /// Who is in Raft's membership, and whether they vote.
     pub members: Vec<(NodeId, bool)>,
+    /// Whether the membership is on its way from one set of voters to another.
+    pub moving: bool,
+    /// Log index up to which each node's log is known to be this one's, where this one leads.
+    pub matched: BTreeMap<NodeId, u64>,
+    /// Links of the header chain that this node has applied.
+    pub links: u64,
     /// Log index of the last snapshot that was installed from another node.
     pub installed_index: Option<u64>,
     /// Log index that the last agreeing checkpoint spoke of.

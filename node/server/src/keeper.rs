@@ -27,6 +27,14 @@ pub(crate) fn start(service: &Arc<Service>, health: Health) {
     task(follow_seal(Arc::downgrade(service), health));
     task(follow_ledger(Arc::downgrade(service)));
     task(expire_requests(Arc::downgrade(service)));
+    task(join(service.clone()));
+}
+
+/// Ends when the node belongs to a cluster: until then there is nothing else that it could do.
+async fn join(service: Arc<Service>) {
+    if let Some(ticket) = &service.config.ticket {
+        service.join(ticket).await;
+    }
 }
 
 async fn sync_book(service: Weak<Service>, health: Health) {

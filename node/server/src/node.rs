@@ -11,9 +11,10 @@ use crate::service::Service;
 use crate::watcher::Watcher;
 use claviger_core::crypto::SigningKey;
 use claviger_core::failure::Failure;
-use claviger_core::name::{Identity, NodeId, Segment};
+use claviger_core::name::{Identity, NodeId, Segment, VerifyingKey};
 use claviger_core::page::Page;
 use claviger_core::secret::Secret32;
+use claviger_core::ticket::Ticket;
 use claviger_ledger::{Fatal, Ledger, LedgerConfig, RaftRole, StartFailed as LedgerFailed};
 pub use claviger_ledger::{Timings, World};
 use claviger_proto::DESCRIPTOR_SET;
@@ -88,6 +89,8 @@ pub struct NodeConfig {
     pub process: u32,
     /// Longest that one step of a request may wait for the cluster.
     pub request_wait: Duration,
+    /// Leave to join a cluster, for a node that belongs to none yet.
+    pub ticket: Option<Ticket>,
 }
 
 impl NodeConfig {
@@ -168,6 +171,7 @@ impl Node {
         });
         watcher.bind(&service);
         let health = Health::sealed().await;
+        service.announce();
         keeper::start(&service, health.clone());
         Ok(Node { service, health, ended })
     }
@@ -207,6 +211,11 @@ impl Node {
     /// Whether the node's keys are in memory.
     pub fn is_open(&self) -> bool {
         self.service.seal.is_open()
+    }
+
+    /// Whether the bearer of that key was a member once and is none any more: its connections are to be closed.
+    pub fn has_left(&self, key: &VerifyingKey) -> bool {
+        self.service.ledger.has_left(key)
     }
 
     /// What hears peers.

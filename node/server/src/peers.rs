@@ -3,6 +3,7 @@
 
 use crate::service::Service;
 use bytes::Bytes;
+use claviger_core::address::Announcement;
 use claviger_core::name::NodeId;
 use claviger_core::roster::Role;
 use claviger_proto::peer::v1 as peer;
@@ -22,9 +23,10 @@ impl Listener for Ear {
     fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let service = self.0.clone();
         match frame.kind {
-            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare => {
+            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare | FrameKind::Acquaint => {
                 service.ledger.hear(from, frame)
             }
+            FrameKind::Join => Box::pin(async move { service.hear_join(from, frame.body).await }),
             FrameKind::Found => Box::pin(async move { service.hear_founding(from, frame.body).await }),
             FrameKind::Ceremony => Box::pin(async move {
                 service.known_peer(&from)?;
@@ -45,9 +47,7 @@ impl Listener for Ear {
 impl Service {
     /// Refuses a peer that the roster does not know by number and key.
     pub(crate) fn known_peer(&self, from: &PeerCertificate) -> Result<(), String> {
-        let view = self.ledger.view();
-        let pinned = self.ledger.genesis().map(|genesis| genesis.roster);
-        let roster = view.roster().cloned().or(pinned).ok_or("this node belongs to no cluster yet")?;
+        let roster = self.ledger.roster().ok_or("this node belongs to no cluster yet")?;
         let member = roster.member(from.claims).filter(|m| m.key == from.key && m.role != Role::Retired);
         member.map(|_| ()).ok_or_else(|| "the certificate is not that of a member".into())
     }
@@ -60,10 +60,10 @@ impl Service {
         question: &Q,
         wait: Duration,
     ) -> Result<(PeerCertificate, A), CallFailed> {
-        let address = self.config.addresses.get(&to).ok_or(CallFailed::Unreachable)?;
+        let address = self.ledger.address(to).ok_or(CallFailed::Unreachable)?;
         let frame = Frame { kind, body: question.encode_to_vec().into() };
-        let answer = self.world.network.call(address, frame, wait).await?;
-        let key = self.ledger.view().roster().and_then(|r| r.member(to).map(|m| m.key));
+        let answer = self.world.network.call(&address, frame, wait).await?;
+        let key = self.ledger.roster().and_then(|r| r.member(to).map(|m| m.key));
         if answer.from.claims != to || key.is_some_and(|key| key != answer.from.key) {
             return Err(CallFailed::Refused("another node answers at that address".into()));
         }
@@ -71,8 +71,15 @@ impl Service {
         Ok((answer.from, said))
     }
 
-    /// Every configured node but this one.
-    pub(crate) fn others(&self) -> Vec<NodeId> {
+    /// Says where this node listens, to every member that asks or is asked.
+    pub(crate) fn announce(&self) {
+        let Some(address) = self.config.addresses.get(&self.config.node) else { return };
+        let (line, incarnation) = (self.own_line(), self.ledger.incarnation());
+        self.ledger.announce(Announcement::make(&line, incarnation, address, &self.config.identity));
+    }
+
+    /// Every configured node but this one: who founds a cluster.
+    pub(crate) fn configured_others(&self) -> Vec<NodeId> {
         self.config.addresses.keys().copied().filter(|n| *n != self.config.node).collect()
     }
 }

@@ -38,6 +38,7 @@ impl Observer for Watcher {
         }
         if changed.iter().any(|key| key.table == Table::Header) {
             service.follow_seal_epoch();
+            service.follow_keyring();
         }
     }
 
@@ -48,6 +49,7 @@ impl Observer for Watcher {
         }
         service.gate.forget_all();
         service.follow_seal_epoch();
+        service.follow_keyring();
     }
 
     fn fatal(&self, why: &Fatal) {
@@ -56,6 +58,14 @@ impl Observer for Watcher {
 }
 
 impl Service {
+    /// Goes on with a renewed keyring. A node that cannot read it shuts: it could sign nothing, and open nothing new.
+    fn follow_keyring(self: &Arc<Self>) {
+        if let Err(why) = self.seal.renew(&self.ledger.view()) {
+            tracing::error!(%why, "the renewed keyring does not open: the node seals itself");
+            crate::node::task(self.shut());
+        }
+    }
+
     /// Shuts a node whose opening belongs to a seal epoch that is over.
     fn follow_seal_epoch(&self) {
         let epoch = self.ledger.view().head().map_or(0, |link| link.header.seal_epoch);

@@ -39,6 +39,23 @@ pub enum FrameKind {
     Status = 7,
     /// The state as of an entry, asked before a checkpoint: belongs to the ledger.
     Compare = 8,
+    /// Header links, roster, addresses: belongs to the ledger. Answered to whoever has a certificate of the nodes' authority.
+    Acquaint = 9,
+    /// A ticket, shown by a node that is no member yet.
+    Join = 10,
+}
+
+impl FrameKind {
+    /// All of them.
+    pub const ALL: [FrameKind; 10] = {
+        use FrameKind::*;
+        [Raft, Propose, Barrier, Found, Ceremony, Root, Status, Compare, Acquaint, Join]
+    };
+
+    /// The kind of that number on the wire.
+    pub fn from_number(number: u32) -> Option<FrameKind> {
+        FrameKind::ALL.into_iter().find(|kind| *kind as u32 == number)
+    }
 }
 
 /// One frame.

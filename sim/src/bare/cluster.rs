@@ -259,7 +259,7 @@ impl Cluster {
             threshold: 0,
             custodians: Vec::new(),
             txn_public: self.keyring.0.public(),
-            roster: Roster { epoch: 1, members: self.nodes.values().map(member).collect() },
+            roster: Roster::first(self.nodes.values().map(member).collect()),
         }
     }
 

@@ -1,10 +1,12 @@
 use super::*;
 use crate::custody::tests::identity;
-use claviger_core::crypto::{SigningKey, sha256};
+use claviger_core::crypto::{SigningKey, sha256, sign, sign_header};
+use claviger_core::header::Header;
 use claviger_core::kem::KemSecret;
-use claviger_core::name::{CeremonyId, DiskId, NodeId};
-use claviger_core::roster::{CustodianKeys, Genesis, Member, Role, Roster};
+use claviger_core::name::{CeremonyId, Digest, DiskId, NodeId};
+use claviger_core::roster::{Countersignature, CustodianKeys, Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret32;
+use claviger_core::txn::TxnKey;
 
 const NOW: UnixMs = UnixMs(1_000_000);
 
@@ -24,9 +26,30 @@ fn founding(nonce: u8) -> Founding {
         threshold: 2,
         custodians: ["alice", "bob", "carol"].map(custodian).to_vec(),
         txn_public: signer(2).public(),
-        roster: Roster { epoch: 1, members: vec![member] },
+        roster: Roster::first(vec![member]),
     };
-    Founding { genesis, countersignatures: Vec::new() }
+    let signature = sign(&signer(1), &genesis.signed_bytes());
+    Founding { genesis, countersignatures: vec![Countersignature { node: NodeId(1), signature }] }
+}
+
+/// The first link of that founding's header chain.
+fn first_link(founding: &Founding) -> HeaderLink {
+    let nothing = Digest([0; 32]);
+    let header = Header {
+        lineage: lineage(founding),
+        generation: 1,
+        number: 0,
+        previous: nothing,
+        root: 1,
+        seal_epoch: 0,
+        txn_key: TxnKey { number: 1, public: signer(2).public() },
+        root_commitment: nothing,
+        slots: nothing,
+        roster: sha256(&[&founding.genesis.roster.to_bytes()]),
+        custodians: nothing,
+        keyring: nothing,
+    };
+    sign_header(&signer(2), header)
 }
 
 fn lineage(founding: &Founding) -> Lineage {
@@ -55,6 +78,8 @@ fn begun(founding: &Founding, host: &SigningKey) -> v1::BeginUnsealResponse {
         signature: signed.signature.to_bytes().into(),
         host_key: host.public().to_bytes().into(),
         founding: founding.to_bytes().into(),
+        links: vec![first_link(founding).to_bytes().into()],
+        roster: founding.genesis.roster.to_bytes().into(),
     }
 }
 
@@ -79,7 +104,9 @@ fn refuses_to_let_a_share_go_to_a_key_that_is_not_the_clusters() {
     assert!(told(begun(&ours, &signer(4)), &lineage(&ours), NOW).contains("not signed"));
     assert!(told(good.clone(), &lineage(&ours), NOW.plus_ms(2_000)).contains("time is over"));
     let swapped = v1::BeginUnsealResponse { founding: theirs.to_bytes().into(), ..good.clone() };
-    assert!(told(swapped, &lineage(&ours), NOW).contains("another cluster"));
+    assert!(told(swapped, &lineage(&ours), NOW).contains("does not prove"));
+    let bare = v1::BeginUnsealResponse { links: Vec::new(), ..good.clone() };
+    assert!(told(bare, &lineage(&ours), NOW).contains("does not prove"));
     let other = v1::Ceremony { id: vec![6; 16].into(), ..Default::default() };
     let mismatched = v1::BeginUnsealResponse { ceremony: Some(other), ..good.clone() };
     assert!(told(mismatched, &lineage(&ours), NOW).contains("another ceremony"));

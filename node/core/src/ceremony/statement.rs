@@ -1,11 +1,12 @@
 //! What a host says of the one-time key of its ceremony, and how a custodian's tool comes to believe it. How a share
 //! travels to that key stands in `transit`.
 
+use crate::chain::Chain;
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::{self, SigningKey};
 use crate::kem::KemPublic;
 use crate::name::{CeremonyId, Digest, Identity, Lineage, NodeId, Signature, VerifyingKey};
-use crate::roster::{Founding, Role};
+use crate::roster::Role;
 use crate::time::UnixMs;
 use std::fmt;
 
@@ -99,17 +100,16 @@ impl SignedCeremonyKey {
         crypto::verify(host, &self.key.signed_bytes(), &self.signature)
     }
 
-    /// Whether a custodian of cluster `lineage` may seal a share to the key: the founding record must be that cluster's,
-    /// name the host, and the host must have signed. Nothing that the server said is believed for less.
+    /// Whether a custodian of cluster `lineage` may seal a share to the key: the header chain must be that cluster's, its
+    /// newest roster name the host, and the host must have signed. Nothing that the server said is believed for less.
     ///
     /// # Errors
     /// Why not.
-    pub fn trusted(&self, founding: &Founding, lineage: &Lineage, now: UnixMs) -> Result<(), Distrust> {
-        let genesis = &founding.genesis;
-        if crypto::sha256(&[&genesis.signed_bytes()]).0 != lineage.0 || self.key.lineage != *lineage {
+    pub fn trusted(&self, chain: &Chain, lineage: &Lineage, now: UnixMs) -> Result<(), Distrust> {
+        if chain.lineage() != Some(*lineage) || self.key.lineage != *lineage {
             return Err(Distrust::OtherCluster);
         }
-        let host = genesis.roster.member(self.key.host).filter(|m| m.role != Role::Retired);
+        let host = chain.roster().and_then(|r| r.member(self.key.host)).filter(|m| m.role != Role::Retired);
         let host = host.ok_or(Distrust::UnknownHost)?;
         if !self.verify(&host.key) {
             return Err(Distrust::NotSigned);
@@ -123,7 +123,7 @@ impl SignedCeremonyKey {
 pub enum Distrust {
     /// The ceremony, or the founding record shown for it, is of another cluster than the share.
     OtherCluster,
-    /// The host was not among the founding nodes.
+    /// The host is not among the nodes that the newest header names.
     UnknownHost,
     /// The host did not sign it.
     NotSigned,

@@ -59,6 +59,13 @@ impl<'d, 'a> Draft<'d, 'a> {
         self.puts.push(Put { key, value: value.to_bytes() });
     }
 
+    /// Writes a record of an open table over what the desk sees, as it is.
+    pub fn put(&mut self, put: Put) {
+        assert!(!put.key.table.sealed(), "only open tables are written as they are");
+        self.rely(&put.key);
+        self.puts.push(put);
+    }
+
     /// Removes a record, if the desk sees one.
     pub fn delete(&mut self, key: RecordKey) {
         self.rely(&key);

@@ -7,6 +7,7 @@ mod audit;
 mod draft;
 mod found;
 mod keys;
+mod members;
 mod requests;
 mod roles;
 mod seal;
@@ -16,6 +17,9 @@ pub use found::{Dealt, Found, FoundAsk, found};
 pub use keys::{
     CreateKeyAsk, KeyList, UpdateKeyAsk, create_key, disable_key, enable_key, list_keys, read_key, read_material,
     rotate_key, update_key,
+};
+pub use members::{
+    Joining, RoleAsk, TicketAsk, TicketGiven, create_join_ticket, join, retire_member, roster, set_member_role,
 };
 pub use requests::{REQUEST_KEPT_MS, Replayed, RequestRecord, expire_requests, replay};
 pub use roles::{

@@ -2,6 +2,7 @@
 
 use super::{Desk, Found, FoundAsk, Stamp, found};
 use crate::books::Books;
+use crate::chain::Chain;
 use crate::chance::{Chance, Fresh};
 use crate::codec::Canonical;
 use crate::crypto::{SigningKey, sha256, sign};
@@ -124,7 +125,7 @@ fn founding(keyring: &Keyring) -> Founding {
         threshold: 3,
         custodians: CUSTODIANS.iter().map(keys).collect(),
         txn_public: keyring.txn_key().public,
-        roster: Roster { epoch: 1, members: vec![member] },
+        roster: Roster::first(vec![member]),
     };
     let signature = sign(&node, &genesis.signed_bytes());
     Founding { genesis, countersignatures: vec![Countersignature { node: NodeId(1), signature }] }
@@ -165,6 +166,15 @@ impl Paper {
             now,
             clock: now,
         }
+    }
+
+    /// The header chain, as whoever has only the lineage follows it.
+    pub fn chain(&self) -> Chain {
+        let read =
+            |number| crate::books::read_open(&self.records, &RecordKey::numbered(Table::Header, number)).unwrap();
+        let links = (0..).map_while(read).map(|(link, _)| link).collect();
+        let founding = crate::books::read_open(&self.records, &RecordKey::only(Table::Genesis)).unwrap().unwrap().0;
+        Chain::walk(founding, links, super::roster(&self.records).unwrap()).unwrap()
     }
 
     /// A chance that does not borrow the paper.

@@ -41,12 +41,12 @@ pub fn newest_header(view: &dyn View) -> Result<Option<(HeaderLink, Version)>, C
 }
 
 /// The link that changes nothing.
-fn following(link: &HeaderLink) -> Header {
+pub(super) fn following(link: &HeaderLink) -> Header {
     let previous = crypto::sha256(&[&link.to_bytes()]);
     Header { number: link.header.number + 1, previous, ..link.header.clone() }
 }
 
-fn place(number: u64) -> RecordKey {
+pub(super) fn place(number: u64) -> RecordKey {
     RecordKey::numbered(Table::Header, number)
 }
 

@@ -123,6 +123,9 @@ operations! {
     31 Crypto  BatchDecrypt           Cluster;
     32 Crypto  BatchReEncrypt         Cluster;
     33 Crypto  Pipeline               Cluster;
+    40 Cluster CreateJoinTicket       Cluster;
+    41 Cluster SetMemberRole          Cluster;
+    42 Cluster RetireMember           Cluster;
 }
 
 impl Operation {

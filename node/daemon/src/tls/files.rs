@@ -1,6 +1,7 @@
 //! Files of certificates and keys: read whole, bounded, and refused by name when they are not what they should be.
 
 use claviger_core::secret::Secret32;
+use claviger_core::ticket::Ticket;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
@@ -79,6 +80,13 @@ pub fn static_slot(file: &Path) -> Result<Secret32, FileMistake> {
             (_, _) => false,
         });
     if good { Ok(Secret32::take(key)) } else { Err(mistake(file, "wanted a slot key of 64 hexadecimal digits")) }
+}
+
+/// A ticket to join a cluster: a secret, in a file that nobody else may read.
+pub fn ticket(file: &Path) -> Result<Ticket, FileMistake> {
+    let text = contents(file, true)?;
+    let ticket = std::str::from_utf8(&text).ok().and_then(|text| Ticket::from_text(text).ok());
+    ticket.ok_or_else(|| mistake(file, "wanted a ticket, whole, as `claviger operator join` wrote it"))
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -15,6 +15,6 @@ mod tests;
 
 pub use credentials::{Credentials, identity_seed};
 pub use facts::Facts;
-pub use files::{FileMistake, static_slot};
+pub use files::{FileMistake, static_slot, ticket};
 pub use live::LiveTls;
 pub use verifier::peer_certificate;

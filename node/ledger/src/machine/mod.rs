@@ -3,7 +3,6 @@
 //!
 //! Every replica that applies the same log comes to the same state, and says so in checkpoints.
 
-mod chain;
 mod hashes;
 mod index;
 mod outcomes;
@@ -12,14 +11,14 @@ mod stored;
 pub(crate) mod tests;
 mod view;
 
-pub(crate) use chain::{Chain, lineage_of};
+pub(crate) use claviger_core::chain::{Chain, lineage_of};
 pub(crate) use index::Index;
 pub(crate) use stored::{LoadFailed, Memory, SPACES, is_own};
 pub use view::LedgerView;
 pub(crate) use view::Published;
 
 use claviger_core::crypto;
-use claviger_core::name::{Lineage, TxnId};
+use claviger_core::name::{Lineage, NodeId, TxnId};
 use claviger_core::planted;
 use claviger_core::record::{Collection, RecordKey, Version};
 use claviger_core::time::UnixMs;
@@ -30,7 +29,7 @@ use claviger_world::disk;
 use hashes::{Element, Hashes};
 use index::{Slot, Stands};
 use outcomes::Outcomes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// How far a replica has come, as part of the state.
@@ -102,7 +101,11 @@ pub(crate) struct Machine {
     hashes: Hashes,
     recent: VecDeque<(u64, Place, Hashes)>,
     soundness: Soundness,
+    seats: Seats,
 }
+
+/// The voter sets of Raft's membership as of the last entry: two while it is on its way from one to another.
+pub(crate) type Seats = Vec<BTreeSet<NodeId>>;
 
 impl Machine {
     /// Applies the entry at `index` and adds what must be stored to `writes`. The caller stores it, then shows it.
@@ -189,6 +192,11 @@ impl Machine {
         self.soundness
     }
 
+    /// Takes note of Raft's membership as of the entry that was applied last: the same on every replica.
+    pub fn seat(&mut self, seats: Seats) {
+        self.seats = seats;
+    }
+
     /// Takes note of the genesis that this node was founded with or joined.
     pub fn pin(&mut self, lineage: Option<Lineage>) {
         self.pinned = lineage;
@@ -258,7 +266,8 @@ impl Run<'_> {
     fn judge(&self, txn: &Txn) -> Result<(), Conflict> {
         let machine = &*self.machine;
         let turns_before = machine.place.turn - 1;
-        if machine.chain.head().is_some_and(|head| head.header.txn_key.number != self.signer) {
+        let renewed = machine.chain.head().is_some_and(|head| head.header.txn_key.number != self.signer);
+        if renewed && !planted!(SupersededStillSigns) {
             return Err(Conflict::Superseded);
         }
         if turns_before.saturating_sub(txn.turn) > TURNS_KEPT {
@@ -266,6 +275,9 @@ impl Run<'_> {
         }
         // Before the law: a link that another one has overtaken does not follow, and its author shall decide anew.
         self.hold(txn)?;
+        if txn.effect == Effect::Records && !self.seated(txn) {
+            return Err(Conflict::Moving);
+        }
         if txn.turn > turns_before || !self.lawful(txn) {
             return Err(Conflict::Unlawful);
         }
@@ -287,6 +299,15 @@ impl Run<'_> {
             Effect::Checkpoint(c) => !writes && c.index < self.index,
         };
         effect && txn.decided_at <= self.machine.place.time && txn.relies_on_what_it_writes()
+    }
+
+    /// Whether Raft's membership, as of the entry before, stands where the next roster can be reached from: at the voters of
+    /// this roster, or of the next. So no membership is ever asked for that neither of two successive rosters names.
+    fn seated(&self, txn: &Txn) -> bool {
+        let (Some(old), Some(chain)) = (self.machine.chain.roster(), self.machine.chain.with(txn)) else { return true };
+        let Some(new) = chain.roster().filter(|new| new.epoch != old.epoch) else { return true };
+        let (old, new) = (old.voters(), new.voters());
+        self.machine.seats.iter().all(|seats| *seats == old || *seats == new)
     }
 
     /// Whether everything holds that the transaction relied on.

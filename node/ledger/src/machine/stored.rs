@@ -201,6 +201,7 @@ impl Loading {
             hashes: self.hashes,
             recent: VecDeque::new(),
             soundness: self.soundness,
+            seats: Vec::new(),
         })
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn genesis() -> Genesis {
         threshold: 0,
         custodians: vec![],
         txn_public: key(100).public(),
-        roster: Roster { epoch: 1, members: vec![member] },
+        roster: Roster::first(vec![member]),
     }
 }
 
@@ -419,7 +419,8 @@ fn refused(world: &World, space: Space, key: Vec<u8>, value: Vec<u8>) -> &'stati
 #[test]
 fn a_roster_is_the_one_that_the_newest_link_names() {
     let mut world = World::founded();
-    let other = Roster { epoch: 2, ..genesis().roster };
+    let first = genesis().roster;
+    let other = Roster { epoch: 2, before: first.voters(), ..first };
     let record = RecordKey::only(Table::Roster);
     let stored = [&1_u64.to_be_bytes()[..], &other.to_bytes()].concat();
     let said = refused(&world, Space::Records, record.to_array().to_vec(), stored);
@@ -430,10 +431,49 @@ fn a_roster_is_the_one_that_the_newest_link_names() {
     both.relies.push(Reliance::Exact(record, 1));
     both.puts.push(Put { key: record, value: other.to_bytes() });
     assert_eq!(world.apply(vec![both]), ["accepted 2"]);
+    assert_eq!(world.machine.chain().roster(), Some(&other));
     let later = world.link(|h| h.seal_epoch = 1);
     assert_eq!(world.apply(vec![later]), ["accepted 3"]);
     let reloaded = Machine::load(&world.memory, Some(world.lineage)).unwrap();
     assert_eq!(reloaded.chain().roster(), Some(&other));
+}
+
+/// A link that names the roster that follows the first one.
+fn next_roster(world: &mut World, members: Vec<Member>) -> Txn {
+    let first = genesis().roster;
+    let next = Roster { epoch: 2, members, before: first.voters() };
+    let record = RecordKey::only(Table::Roster);
+    let mut txn = world.link(|h| h.roster = sha256(&[&next.to_bytes()]));
+    txn.relies.push(Reliance::Exact(record, 1));
+    txn.puts.push(Put { key: record, value: next.to_bytes() });
+    txn
+}
+
+#[test]
+fn refuses_a_roster_while_the_membership_has_not_followed() {
+    let first = genesis().roster.members;
+    let (one, nine) = (first[0].node, NodeId(9));
+    let second = Member { node: nine, key: key(9).public(), disk: DiskId([9; 16]), role: Role::Voter };
+    for (seats, verdict) in [
+        (vec![[one].into()], "accepted 2"),
+        (vec![[one].into(), [one, nine].into()], "accepted 2"),
+        (vec![[one, nine].into()], "accepted 2"),
+        (vec![[nine].into()], "refused: Moving"),
+        (vec![[one].into(), [nine].into()], "refused: Moving"),
+    ] {
+        let mut world = World::founded();
+        world.machine.seat(seats.clone());
+        let txn = next_roster(&mut world, [&first[..], std::slice::from_ref(&second)].concat());
+        assert_eq!(world.apply(vec![txn]), [verdict], "{seats:?}");
+    }
+}
+
+#[test]
+fn refuses_rosters_in_which_somebody_vanishes() {
+    let mut world = World::founded();
+    let stranger = Member { node: NodeId(9), key: key(9).public(), disk: DiskId([9; 16]), role: Role::Voter };
+    let txn = next_roster(&mut world, vec![stranger]);
+    assert_eq!(world.apply(vec![txn]), ["refused: Unlawful"]);
 }
 
 #[test]

@@ -5,9 +5,9 @@ use super::log::{Log, entry_bytes};
 use super::snapshot::{Image, Proven};
 use super::wire::{decode, encode};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
-use crate::machine::{Applied, LoadFailed, Machine, Published};
+use crate::machine::{Applied, LoadFailed, Machine, Published, Seats};
 use crate::{Fatal, Halt, LedgerView, Observer, ProposeFailed, Revision};
-use claviger_core::name::TxnId;
+use claviger_core::name::{NodeId, TxnId};
 use claviger_core::txn::Outcome;
 use claviger_core::{planted, rarely};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Reading, Space};
@@ -17,7 +17,7 @@ use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::{Mutex, RwLock};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -154,6 +154,7 @@ impl Store {
     ) -> Result<Store, LoadFailed> {
         let position = Position::read(&*disk)?;
         let mut machine = machine;
+        machine.seat(seats(&position.membership));
         // What it is now it can witness, and compare with what a checkpoint says of it.
         machine.close(position.index());
         let view = show(&machine, position.index(), &*disk, &halt);
@@ -203,7 +204,10 @@ impl Store {
         let mut machine = self.stage.machine.lock();
         match entry.payload {
             EntryPayload::Blank => (),
-            EntryPayload::Membership(m) => self.position.membership = StoredMembership::new(Some(entry.log_id), m),
+            EntryPayload::Membership(m) => {
+                self.position.membership = StoredMembership::new(Some(entry.log_id), m);
+                machine.seat(seats(&self.position.membership));
+            }
             EntryPayload::Normal(proposal) => {
                 let done = machine.apply(index, &proposal.0, &mut pending.writes).map_err(|diverged| {
                     self.stage.halt.halt(Fatal::Diverged { index, checkpoint: diverged.index });
@@ -271,6 +275,7 @@ impl Store {
             writes.put(space, key, value);
         }
         let agreed = self.stage.machine.lock().soundness().agreed;
+        machine.seat(seats(&position.membership));
         machine.store_installed(position.index(), agreed, &mut writes);
         position.write(&mut writes);
         if let Some(last) = &position.last {
@@ -308,6 +313,11 @@ impl Store {
         let view = self.stage.view.read().0.clone();
         Some(Snapshot { meta: self.position.meta(), snapshot: Image::Own(view) })
     }
+}
+
+fn seats(membership: &StoredMembership) -> Seats {
+    let set = |ids: &BTreeSet<u64>| ids.iter().copied().map(NodeId).collect();
+    membership.membership().get_joint_config().iter().map(set).collect()
 }
 
 /// A view of the machine as it is durable now.

@@ -33,4 +33,40 @@ impl Cluster for Door {
         .await;
         self.close(visit, answer).await
     }
+
+    async fn create_join_ticket(
+        &self,
+        request: Request<v1::CreateJoinTicketRequest>,
+    ) -> Reply<v1::CreateJoinTicketResponse> {
+        let (visit, ask) = self.admit(request, Operation::CreateJoinTicket);
+        let answer = async {
+            self.service
+                .create_join_ticket(visit.known()?, words::create_join_ticket(ask)?)
+                .await
+                .map(words::create_join_ticket_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn set_member_role(&self, request: Request<v1::SetMemberRoleRequest>) -> Reply<v1::SetMemberRoleResponse> {
+        let (visit, ask) = self.admit(request, Operation::SetMemberRole);
+        let answer = async {
+            self.service
+                .set_member_role(visit.known()?, words::set_member_role(ask)?)
+                .await
+                .map(words::set_member_role_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn retire_member(&self, request: Request<v1::RetireMemberRequest>) -> Reply<v1::RetireMemberResponse> {
+        let (visit, ask) = self.admit(request, Operation::RetireMember);
+        let answer = async {
+            self.service.retire_member(visit.known()?, words::retire_member(ask)?).await.map(words::retire_member_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
 }

@@ -65,6 +65,7 @@ fn unavailability(why: Why) -> Code {
         | WhyKind::Contended
         | WhyKind::Behind
         | WhyKind::BookFull
+        | WhyKind::Moving
         | WhyKind::Unknown => Code::Unavailable,
     }
 }

@@ -116,7 +116,7 @@ impl Service {
     async fn genesis(&self, ask: &FoundAsk, keyring: &Keyring, chance: &mut Chance) -> Result<Genesis, Failure> {
         let nonce: [u8; 32] = chance.fresh().spend();
         let mut members = vec![self.own_line()];
-        for node in self.others() {
+        for node in self.configured_others() {
             members.push(self.enrolled(node, &nonce).await?);
         }
         members.sort_unstable_by_key(|m| m.node);
@@ -128,11 +128,12 @@ impl Service {
             threshold: ask.threshold,
             custodians: ask.custodians.clone(),
             txn_public: keyring.txn_key().public,
-            roster: Roster { epoch: 1, members },
+            roster: Roster::first(members),
         })
     }
 
-    fn own_line(&self) -> Member {
+    /// This node's line in a roster.
+    pub(crate) fn own_line(&self) -> Member {
         let (node, key) = (self.config.node, self.config.identity.public());
         Member { node, key, disk: self.ledger.disk_id(), role: Role::Voter }
     }
@@ -239,7 +240,7 @@ impl Service {
             return Err(Refused::AlreadyFounded.into());
         }
         for ask in [true, false] {
-            for node in self.others() {
+            for node in self.configured_others() {
                 let step = peer::Abandon { lineage: lineage.0.to_vec().into(), ask };
                 self.ask_founding(node, found_request::Step::Abandon(step)).await?;
             }

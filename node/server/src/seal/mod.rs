@@ -19,7 +19,7 @@ use claviger_core::failure::{Cause, Failure, Why};
 use claviger_core::header::Header;
 use claviger_core::keyring::Keyring;
 use claviger_core::material::Buckets;
-use claviger_core::name::Lineage;
+use claviger_core::name::{Digest, Lineage};
 use claviger_core::planted;
 use claviger_core::policy::SealView;
 use claviger_core::record::{RecordKey, Table, View};
@@ -46,12 +46,14 @@ pub struct Opened {
     pub lineage: Lineage,
     /// The seal epoch that this opening belongs to.
     pub seal_epoch: u64,
-    _last: Parting,
+    /// SHA-256 of the keyring record that was opened.
+    keyring_record: Digest,
+    last: Arc<Parting>,
 }
 
 impl Opened {
     /// Reads what `root` opens out of the records at `view`.
-    fn read(root: Root, view: &LedgerView, last: Parting) -> Result<Opened, Failure> {
+    fn read(root: Root, view: &LedgerView, last: Arc<Parting>) -> Result<Opened, Failure> {
         let head = &view.head().ok_or(Failure::Unavailable(Why::NotFounded))?.header;
         if root.number() != head.root || root.commitment(&head.lineage) != head.root_commitment {
             return Err(Failure::Broken(Cause("the root key is not the one that the header names")));
@@ -63,8 +65,8 @@ impl Opened {
         let record = view.record(&key).ok_or(BROKEN_BUCKETS)?;
         let value = keyring.open_record(&head.lineage, &key, &record.value).map_err(|_| BROKEN_BUCKETS)?;
         let buckets = Buckets::open(value.expose(), &keyring, &head.lineage).ok_or(BROKEN_BUCKETS)?;
-        let (lineage, seal_epoch) = (head.lineage, head.seal_epoch);
-        Ok(Opened { root, keyring, buckets, vault: Vault::default(), lineage, seal_epoch, _last: last })
+        let (lineage, seal_epoch, keyring_record) = (head.lineage, head.seal_epoch, head.keyring);
+        Ok(Opened { root, keyring, buckets, vault: Vault::default(), lineage, seal_epoch, keyring_record, last })
     }
 
     /// What sealed records are opened with.
@@ -157,7 +159,7 @@ impl Seal {
     /// Opens the node with a root key, from the state at `view`. Opening an open node changes nothing.
     pub fn open(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
         let (sender, wiped) = watch::channel(());
-        let opened = Arc::new(Opened::read(root, view, Parting { _open_as_long_as_held: sender })?);
+        let opened = Arc::new(Opened::read(root, view, Arc::new(Parting { _open_as_long_as_held: sender }))?);
         {
             let mut held = self.held.write();
             if held.opened.is_some() {
@@ -167,7 +169,23 @@ impl Seal {
             *held = Held { opened: Some(opened), wiped: Some(wiped) };
             self.open.replace(true);
         }
-        self.unless_sealed_meanwhile()
+        self.unless_sealed_meanwhile()?;
+        self.renew(&self.ledger.view())
+    }
+
+    /// Goes on with the keyring that the newest header names, if it is another than the one that is held: a node has left.
+    /// Called the moment that is applied, before anybody who waits for it wakes.
+    pub fn renew(&self, view: &LedgerView) -> Result<(), Failure> {
+        let mut held = self.held.write();
+        let Some(old) = &held.opened else { return Ok(()) };
+        let Some(head) = view.head().map(|link| &link.header) else { return Ok(()) };
+        if head.keyring == old.keyring_record || head.seal_epoch != old.seal_epoch {
+            return Ok(());
+        }
+        let opened = Arc::new(Opened::read(old.root.copy(), view, old.last.clone())?);
+        self.ledger.set_author(Some(Arc::new(Pen(Arc::downgrade(&opened)))));
+        held.opened = Some(opened);
+        Ok(())
     }
 
     /// A seal-all that was applied while the node opened found nothing to shut: so it is looked for again.

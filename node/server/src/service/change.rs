@@ -116,6 +116,7 @@ impl Service {
         };
         match outcome {
             Outcome::Accepted(version) => Ok(Settled::Accepted(version)),
+            Outcome::Refused(Conflict::Moving) => Err(Why::Moving.into()),
             Outcome::Refused(Conflict::Unlawful) => Err(Cause("a transaction of ours broke the rules").into()),
             Outcome::Refused(conflict) => {
                 self.ledger.await_conflict(&conflict, self.config.request_wait).await.map_err(super::unavailable)?;

@@ -7,10 +7,12 @@ use claviger_core::failure::{Failure, Refused};
 use claviger_core::name::{Lineage, NodeId, Segment};
 use claviger_core::policy::action::{GetClusterStatus, GetSealStatus, TransferLeader};
 use claviger_core::policy::{Cluster, SealView};
+use claviger_core::roster::{Member, Role};
 use claviger_ledger::{RaftRole, Status};
 use claviger_proto::peer::v1 as peer;
 use claviger_world::network::FrameKind;
 use futures_util::future::join_all;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// Longest that a node waits for another's status.
@@ -23,8 +25,14 @@ const TRANSFER_WAIT: Duration = Duration::from_secs(5);
 pub struct NodeView {
     /// Which.
     pub node: NodeId,
-    /// Where it is configured.
+    /// Where it listens for its peers, as it announced or as configured.
     pub address: String,
+    /// Its line in the newest roster, once the cluster is founded.
+    pub line: Option<Member>,
+    /// Whether it votes, as the node that is asked sees Raft's membership; none when it is not in it.
+    pub votes: Option<bool>,
+    /// Log index up to which its log is known to be the leader's, where the leader is asked.
+    pub matched: Option<u64>,
     /// What it said, if it answered in time.
     pub said: Option<peer::StatusResponse>,
 }
@@ -35,8 +43,10 @@ pub struct ClusterView {
     pub lineage: Option<Lineage>,
     /// Raft, on the node that is asked.
     pub own: Status,
-    /// Every configured node.
+    /// Every member, those that left too; before the founding every configured node.
     pub nodes: Vec<NodeView>,
+    /// The newest roster's epoch; 0 before the founding.
+    pub roster_epoch: u64,
 }
 
 /// What the node that is asked knows of its own seal.
@@ -90,17 +100,32 @@ impl Service {
         let opened = self.seal.opened().ok();
         let _leave = self.gate.authorise::<GetClusterStatus>(visit.caller()?, Cluster, &view, opened.as_deref())?;
         drop(opened);
-        let nodes = join_all(self.config.addresses.keys().map(|node| self.look_at(*node))).await;
-        Ok(ClusterView { lineage: self.ledger.lineage(), own: self.ledger.status(), nodes })
+        let roster = self.ledger.roster();
+        let lines = roster.iter().flat_map(|roster| &roster.members).map(|line| line.node);
+        let mut all: BTreeSet<NodeId> = lines.collect();
+        if roster.is_none() {
+            all.extend(self.config.addresses.keys());
+        }
+        let nodes = join_all(all.into_iter().map(|node| self.look_at(node))).await;
+        let roster_epoch = roster.map_or(0, |roster| roster.epoch);
+        Ok(ClusterView { lineage: self.ledger.lineage(), own: self.ledger.status(), nodes, roster_epoch })
     }
 
-    async fn look_at(&self, node: NodeId) -> NodeView {
-        let address = self.config.addresses.get(&node).cloned().unwrap_or_default();
-        if node == self.config.node {
-            return NodeView { node, address, said: Some(self.own_status()) };
-        }
-        let said = self.ask::<_, peer::StatusResponse>(node, FrameKind::Status, &STATUS, STATUS_WAIT).await;
-        NodeView { node, address, said: said.ok().map(|(_, said)| said) }
+    pub(crate) async fn look_at(&self, node: NodeId) -> NodeView {
+        let (address, own) = (self.ledger.address(node).unwrap_or_default(), self.ledger.status());
+        let line = self.ledger.roster().and_then(|roster| roster.member(node).cloned());
+        let votes = own.members.iter().find(|(member, _)| *member == node).map(|(_, votes)| *votes);
+        let seen = NodeView { node, address, line, votes, matched: own.matched.get(&node).copied(), said: None };
+        let gone = seen.line.as_ref().is_some_and(|line| line.role == Role::Retired);
+        let said = match node == self.config.node {
+            true => Some(self.own_status()),
+            false if gone => None,
+            false => {
+                let asked = self.ask::<_, peer::StatusResponse>(node, FrameKind::Status, &STATUS, STATUS_WAIT).await;
+                asked.ok().map(|(_, said)| said)
+            }
+        };
+        NodeView { said, ..seen }
     }
 
     /// What this node tells others of itself.
@@ -120,6 +145,7 @@ impl Service {
             revision: status.revision.sequence,
             version: self.config.version.into(),
             pid: self.config.process,
+            links: status.links,
         }
     }
 

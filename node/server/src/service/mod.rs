@@ -9,7 +9,9 @@ mod change;
 mod cluster;
 mod crypto;
 mod items;
+mod join;
 mod keys;
+mod members;
 mod pipeline;
 mod roles;
 mod unseal;
@@ -22,6 +24,7 @@ pub use change::RequestStamp;
 pub use cluster::{ClusterView, NodeView, SealStatus};
 pub use crypto::{DecryptAsk, EncryptAsk, ReEncryptAsk};
 pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
+pub use members::Retired;
 pub use pipeline::{
     Answers, ItemOutcome, PIPELINE_BYTES_MAX, PIPELINE_ITEMS_MAX, Pipeline, PipelineAnswer, PipelineAsk, PipelineDone,
     PipelineItem,

@@ -14,9 +14,9 @@ use claviger_core::policy::Cluster;
 use claviger_core::policy::action::{
     AbandonInitialize, BeginUnseal, GetCeremony, Initialize, OfferShare, SealAll, SealNode,
 };
-use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::time::UnixMs;
 use claviger_ledger::LedgerView;
+use claviger_ledger::Proof;
 use claviger_proto::peer::v1 as peer;
 use claviger_proto::peer::v1::{ceremony_request, ceremony_response};
 use claviger_world::network::{CallFailed, FrameKind, PeerCertificate};
@@ -36,8 +36,8 @@ pub struct Begun {
     pub signed: SignedCeremonyKey,
     /// The host's identity key.
     pub host_key: VerifyingKey,
-    /// The founding record, which the lineage is the hash of.
-    pub founding: Vec<u8>,
+    /// That the host belongs to the cluster.
+    pub proof: Proof,
 }
 
 /// A share as a caller offers it.
@@ -170,12 +170,12 @@ impl Service {
         let Some(head) = view.head().map(|link| &link.header) else { return Ok(None) };
         let hosted = self.ceremony.lock();
         let Some(open) = hosted.as_ref().filter(|c| !c.expired(now) && c.serves(head)) else { return Ok(None) };
-        let founding = view.record(&RecordKey::only(Table::Genesis)).ok_or(Why::NotFounded)?;
+        let proof = self.ledger.proof().ok_or(Why::NotFounded)?;
         Ok(Some(Begun {
             progress: open.progress(),
             signed: open.signed().clone(),
             host_key: self.config.identity.public(),
-            founding: founding.value,
+            proof,
         }))
     }
 
@@ -190,15 +190,16 @@ impl Service {
     /// Every ceremony that some node hosts and that can be reached.
     async fn ceremonies(&self) -> Vec<Begun> {
         let find = peer::CeremonyRequest { step: Some(ceremony_request::Step::Find(peer::Find {})) };
-        let asked = self.others().into_iter().map(|node| {
+        let asked = self.ledger.others().into_iter().map(|node| {
             let find = find.clone();
             async move { self.ask::<_, peer::CeremonyResponse>(node, FrameKind::Ceremony, &find, FIND_WAIT).await }
         });
         let mut all: Vec<Begun> = self.hosted().ok().flatten().into_iter().collect();
-        let view = self.ledger.view();
+        let (view, proof) = (self.ledger.view(), self.ledger.proof());
         for (from, said) in join_all(asked).await.into_iter().flatten() {
             if let Some(ceremony_response::Step::Found(found)) = said.step {
-                all.extend(begun_in(&found).filter(|begun| is_true(begun, &from, &view)));
+                let begun = proof.as_ref().and_then(|proof| begun_in(&found, proof));
+                all.extend(begun.filter(|begun| is_true(begun, &from, &view)));
             }
         }
         all
@@ -295,19 +296,18 @@ fn begun_out(begun: &Begun) -> peer::Found {
         progress: Some(progress_out(&begun.progress)),
         signed_key: signed.into(),
         host_key: begun.host_key.0.to_vec().into(),
-        founding: begun.founding.clone().into(),
     }
 }
 
 /// The ceremony in an answer, if there is one that can be read.
-fn begun_in(found: &peer::Found) -> Option<Begun> {
+fn begun_in(found: &peer::Found, proof: &Proof) -> Option<Begun> {
     let (key, signature) = found.signed_key.split_last_chunk::<64>()?;
     let key = claviger_core::ceremony::CeremonyKey::from_bytes(key).ok()?;
     Some(Begun {
         progress: progress_in(&found.progress)?,
         signed: SignedCeremonyKey { key, signature: Signature(*signature) },
         host_key: VerifyingKey(found.host_key.as_ref().try_into().ok()?),
-        founding: found.founding.to_vec(),
+        proof: proof.clone(),
     })
 }
 

@@ -206,6 +206,7 @@ fn config() -> NodeConfig {
         version: "test",
         process: 1,
         request_wait: Duration::from_secs(5),
+        ticket: None,
     }
 }
 

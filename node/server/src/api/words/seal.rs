@@ -91,7 +91,9 @@ pub(in crate::api) fn begin_unseal_done(begun: Begun) -> v1::BeginUnsealResponse
         statement: begun.signed.key.to_bytes().into(),
         signature: begun.signed.signature.0.to_vec().into(),
         host_key: begun.host_key.0.to_vec().into(),
-        founding: begun.founding.into(),
+        founding: begun.proof.founding.to_bytes().into(),
+        links: begun.proof.links.iter().map(|link| link.to_bytes().into()).collect(),
+        roster: begun.proof.roster.to_bytes().into(),
     }
 }
 

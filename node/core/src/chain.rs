@@ -1,18 +1,18 @@
 //! Genesis, header chain and roster: what a node believes of its cluster, link by link from the lineage that it pinned.
 
-use claviger_core::codec::Canonical;
-use claviger_core::crypto;
-use claviger_core::header::HeaderLink;
-use claviger_core::name::{Digest, Lineage, VerifyingKey};
-use claviger_core::record::{RecordKey, Table};
-use claviger_core::roster::{Founding, Genesis, Roster};
-use claviger_core::time::UnixMs;
-use claviger_core::txn::{Batch, Txn};
+use crate::codec::Canonical;
+use crate::crypto;
+use crate::header::HeaderLink;
+use crate::name::{Digest, Lineage, VerifyingKey};
+use crate::record::{RecordKey, Table};
+use crate::roster::{Founding, Genesis, Roster};
+use crate::time::UnixMs;
+use crate::txn::{Batch, Txn};
 use std::collections::BTreeMap;
 
 /// The chain so far. Empty before the founding.
 #[derive(Clone, Default)]
-pub(crate) struct Chain {
+pub struct Chain {
     founding: Option<Founding>,
     head: Option<HeaderLink>,
     /// Every transaction key that any link named, by number.
@@ -40,7 +40,7 @@ impl Chain {
     }
 
     /// The chain's first link under a countersigned genesis.
-    fn begin(founding: Founding, link: HeaderLink) -> Option<Chain> {
+    pub fn begin(founding: Founding, link: HeaderLink) -> Option<Chain> {
         let genesis = &founding.genesis;
         let header = &link.header;
         let first = header.number == 0 && header.previous == Digest([0; 32]) && header.lineage == lineage_of(genesis);
@@ -63,12 +63,24 @@ impl Chain {
     pub fn walk(founding: Founding, links: Vec<HeaderLink>, roster: Roster) -> Result<Chain, &'static str> {
         let mut links = links.into_iter();
         let first = links.next().and_then(|link| Chain::begin(founding, link));
-        let chain = links.try_fold(first.ok_or(BROKEN)?, |chain, link| chain.extend(link).ok_or(BROKEN))?;
-        let named = chain.head.as_ref().map(|head| head.header.roster);
-        if named != Some(crypto::sha256(&[&roster.to_bytes()])) {
-            return Err("the roster is not the one that the header names");
-        }
-        Ok(Chain { roster: Some(roster), ..chain })
+        let chain = first.and_then(|first| first.longer(links.collect())).ok_or(BROKEN)?;
+        chain.named(roster).ok_or("the roster is not the one that the header names")
+    }
+
+    /// The chain with these links behind it. What roster the last of them names must be told before it counts.
+    pub fn longer(&self, links: Vec<HeaderLink>) -> Option<Chain> {
+        links.into_iter().try_fold(self.clone(), |chain, link| chain.extend(link))
+    }
+
+    /// The chain with the roster that its newest link names.
+    pub fn named(self, roster: Roster) -> Option<Chain> {
+        let named = self.head.as_ref()?.header.roster == crypto::sha256(&[&roster.to_bytes()]);
+        named.then_some(Chain { roster: Some(roster), ..self })
+    }
+
+    /// How many links it has.
+    pub fn length(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.header.number + 1)
     }
 
     /// Whether a transaction's puts and deletes leave the chain whole.
@@ -103,9 +115,8 @@ impl Chain {
 
     fn newer_roster(&self, key: &RecordKey, value: &[u8], digest: Digest) -> Option<Roster> {
         let roster = Roster::from_bytes(value).ok()?;
-        let epoch = self.roster.as_ref().map_or(0, |r| r.epoch);
         let named = *key == RecordKey::only(Table::Roster) && crypto::sha256(&[value]) == digest;
-        (named && roster.epoch > epoch).then_some(roster)
+        (named && self.roster.as_ref()?.leads_to(&roster)).then_some(roster)
     }
 
     fn extend(&self, link: HeaderLink) -> Option<Chain> {
@@ -158,7 +169,7 @@ impl Chain {
 }
 
 /// The lineage of a genesis: SHA-256 of what is countersigned.
-pub(crate) fn lineage_of(genesis: &Genesis) -> Lineage {
+pub fn lineage_of(genesis: &Genesis) -> Lineage {
     Lineage(crypto::sha256(&[&genesis.signed_bytes()]).0)
 }
 

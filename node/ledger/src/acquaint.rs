@@ -1,0 +1,223 @@
+//! How nodes keep each other told who belongs and where they listen. A node that was away, or has just joined, learns the
+//! header chain from whomever it can reach: the chain proves itself from the pinned lineage on, whoever brings it.
+
+use crate::machine::{Chain, lineage_of};
+use crate::node_files::NodeFiles;
+use crate::peers::{Ahead, Peers, Turned};
+use crate::raft::store::Stage;
+use crate::{Fatal, Halt, LedgerView, Proof};
+use bytes::Bytes;
+use claviger_core::address::Announcement;
+use claviger_core::codec::Canonical;
+use claviger_core::header::HeaderLink;
+use claviger_core::name::{Lineage, NodeId};
+use claviger_core::record::{RecordKey, Table, View};
+use claviger_core::roster::{Founding, PRESENT_MAX, Role, Roster};
+use claviger_proto::peer::v1 as pb;
+use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, FrameKind};
+use claviger_world::runtime;
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often one of the others is asked how the cluster stands.
+const ASK_EACH: Duration = Duration::from_secs(1);
+/// Longest wait for an answer.
+const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Links in one answer, at most.
+const LINKS_AT_ONCE: u64 = 256;
+/// Answers that are asked for in a row, at most: as many as bring a million links.
+const PAGES_MAX: usize = 4_096;
+
+/// Asks and answers.
+pub(crate) struct Acquaint {
+    pub peers: Arc<Peers>,
+    pub stage: Arc<Stage>,
+    pub files: Arc<NodeFiles>,
+    pub halt: Halt,
+}
+
+/// How a cluster stands that this node does not belong to yet, and where its members listen.
+pub(crate) struct Acquainted {
+    pub ahead: Ahead,
+    pub announced: Vec<Announcement>,
+}
+
+impl Acquaint {
+    /// Asks the others in turn, as long as the node lives.
+    pub async fn run(self: Arc<Self>) {
+        let mut last = self.peers.node();
+        let mut kept = self.peers.announcements();
+        loop {
+            runtime::sleep(ASK_EACH).await;
+            if self.peers.lineage().is_none() {
+                continue;
+            }
+            let others = self.peers.others();
+            let next = others.range(NodeId(last.0 + 1)..).next().or(others.first()).copied();
+            let Some(next) = next else { continue };
+            last = next;
+            // Whoever cannot be reached now is asked again in its turn.
+            let _ = self.ask(next).await;
+            self.keep_announced(&mut kept).await;
+        }
+    }
+
+    /// Keeps where the others listen, for a start at which nobody says so: whenever somebody has moved.
+    async fn keep_announced(&self, kept: &mut Vec<Announcement>) {
+        let announced = self.peers.announcements();
+        if announced == *kept {
+            return;
+        }
+        if let Err(failed) = self.files.keep_announced(&announced).await {
+            self.halt.halt(Fatal::Disk(failed));
+        }
+        *kept = announced;
+    }
+
+    /// Learns from one node whatever it knows beyond this one.
+    pub async fn ask(&self, to: NodeId) -> Result<(), CallFailed> {
+        let lineage = self.peers.lineage().ok_or(CallFailed::Unreachable)?;
+        let address = self.peers.address(to).ok_or(CallFailed::Unreachable)?;
+        let base = (*self.peers.chain()).clone();
+        let mut announced = Vec::new();
+        if let Some(ahead) = self.gather(&address, lineage, base, &mut announced).await? {
+            self.believe(ahead).await?;
+        }
+        announced.into_iter().for_each(|said| self.peers.hear_address(said));
+        self.unless_retired();
+        Ok(())
+    }
+
+    /// How a cluster stands that this node does not belong to yet, as whoever listens there proves it.
+    pub async fn meet(&self, address: &str, lineage: Lineage) -> Result<Acquainted, CallFailed> {
+        let mut announced = Vec::new();
+        let ahead = self.gather(address, lineage, Chain::default(), &mut announced).await?;
+        Ok(Acquainted { ahead: ahead.ok_or_else(unreadable)?, announced })
+    }
+
+    /// What goes beyond `base`, link by link; none when nothing does.
+    async fn gather(
+        &self,
+        address: &str,
+        lineage: Lineage,
+        base: Chain,
+        announced: &mut Vec<Announcement>,
+    ) -> Result<Option<Ahead>, CallFailed> {
+        let (mut chain, mut came) = (base.clone(), Vec::new());
+        for _ in 0..PAGES_MAX {
+            let reply = self.page(address, lineage, base.length() + came.len() as u64).await?;
+            *announced = announcements(&reply.announcements);
+            let mut links = read_all::<HeaderLink>(&reply.links)?;
+            if links.is_empty() {
+                return Ok(None);
+            }
+            came.extend(links.iter().cloned());
+            if chain.founding().is_none() {
+                chain = begun(&reply.founding, links.remove(0), lineage)?;
+            }
+            chain = chain.longer(links).ok_or_else(unreadable)?;
+            if !reply.roster.is_empty() {
+                let roster = Roster::from_bytes(&reply.roster).map_err(|_| unreadable())?;
+                let chain = Arc::new(chain.named(roster).ok_or_else(unreadable)?);
+                let mut links = self.links(0, base.length());
+                links.extend(came);
+                return Ok(Some(Ahead { chain, links }));
+            }
+        }
+        Err(unreadable())
+    }
+
+    async fn page(&self, address: &str, lineage: Lineage, links: u64) -> Result<pb::AcquaintReply, CallFailed> {
+        let announcements = self.peers.announcements().iter().map(|said| said.to_bytes().into()).collect();
+        let request = pb::AcquaintRequest { lineage: lineage.0.to_vec().into(), links, announcements };
+        self.peers.call_plain(address, FrameKind::Acquaint, &request, ANSWER_WAIT).await
+    }
+
+    /// Believes a chain that was gathered, and keeps it where the records do not hold one yet.
+    async fn believe(&self, ahead: Ahead) -> Result<(), CallFailed> {
+        if self.stage.view.read().0.chain.head().is_none() {
+            self.files.keep_chain(&ahead).await.map_err(|failed| {
+                self.halt.halt(Fatal::Disk(failed));
+                CallFailed::Unreachable
+            })?;
+        }
+        self.peers.run_ahead(ahead);
+        Ok(())
+    }
+
+    /// A node that has left for good says so and ends: nobody listens to it any more.
+    fn unless_retired(&self) {
+        let own = self.peers.member(self.peers.node());
+        if own.is_some_and(|line| line.role == Role::Retired) {
+            self.halt.halt(Fatal::Retired);
+        }
+    }
+
+    /// Answers whoever asks: what is said proves itself, and holds no secret.
+    pub fn hear(&self, body: Bytes) -> Result<Bytes, Turned> {
+        if body.len() > FRAME_BYTES_MAX {
+            return Err(Turned::Unreadable);
+        }
+        let request = pb::AcquaintRequest::decode(body).map_err(|_| Turned::Unreadable)?;
+        let lineage = self.peers.lineage().ok_or(Turned::NotFounded)?;
+        if request.lineage[..] != lineage.0 {
+            return Err(Turned::OtherCluster);
+        }
+        announcements(&request.announcements).into_iter().for_each(|said| self.peers.hear_address(said));
+        let chain = self.peers.chain();
+        let links = self.links(request.links, chain.length().min(request.links.saturating_add(LINKS_AT_ONCE)));
+        let whole = request.links + links.len() as u64 >= chain.length();
+        let first = request.links == 0 && !links.is_empty();
+        let bytes = |value: Option<Vec<u8>>| value.unwrap_or_default().into();
+        let reply = pb::AcquaintReply {
+            founding: bytes(chain.founding().filter(|_| first).map(Canonical::to_bytes)),
+            roster: bytes(chain.roster().filter(|_| whole && !links.is_empty()).map(Canonical::to_bytes)),
+            links: links.iter().map(|link| link.to_bytes().into()).collect(),
+            announcements: self.peers.announcements().iter().map(|said| said.to_bytes().into()).collect(),
+        };
+        Ok(reply.encode_to_vec().into())
+    }
+
+    /// How the cluster stands, as far as this node has proven it.
+    pub fn proof(&self) -> Option<Proof> {
+        let chain = self.peers.chain();
+        let (founding, roster) = (chain.founding()?.clone(), chain.roster()?.clone());
+        let links = self.links(0, chain.length());
+        (links.len() as u64 == chain.length()).then_some(Proof { founding, links, roster })
+    }
+
+    /// Links `from..to`, out of the records or from ahead of them; none when there are not so many.
+    fn links(&self, from: u64, to: u64) -> Vec<HeaderLink> {
+        if let Some(ahead) = self.peers.ahead() {
+            let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
+            return range.and_then(|(from, to)| ahead.links.get(from..to)).unwrap_or_default().to_vec();
+        }
+        let view: LedgerView = self.stage.view.read().clone();
+        let read = |number| {
+            let record = view.record(&RecordKey::numbered(Table::Header, number))?;
+            HeaderLink::from_bytes(&record.value).ok()
+        };
+        (from..to).map(read).collect::<Option<Vec<_>>>().unwrap_or_default()
+    }
+}
+
+/// Those that can be read: each proves itself to whoever has the roster.
+fn announcements(said: &[Bytes]) -> Vec<Announcement> {
+    said.iter().take(PRESENT_MAX).filter_map(|bytes| Announcement::from_bytes(bytes).ok()).collect()
+}
+
+/// The chain of one link, of a founding that is that of the lineage.
+fn begun(founding: &[u8], first: HeaderLink, lineage: Lineage) -> Result<Chain, CallFailed> {
+    let founding = Founding::from_bytes(founding).map_err(|_| unreadable())?;
+    let ours = lineage_of(&founding.genesis) == lineage;
+    Chain::begin(founding, first).filter(|_| ours).ok_or_else(unreadable)
+}
+
+fn read_all<T: Canonical>(values: &[Bytes]) -> Result<Vec<T>, CallFailed> {
+    values.iter().map(|bytes| T::from_bytes(bytes).map_err(|_| unreadable())).collect()
+}
+
+fn unreadable() -> CallFailed {
+    CallFailed::Refused(Turned::Unreadable.to_string())
+}
