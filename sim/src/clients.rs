@@ -108,7 +108,7 @@ impl Client {
     }
 
     fn node(&self) -> NodeId {
-        NodeId(self.dice.roll(1..self.scene.plan.nodes + 1))
+        *self.dice.pick(&self.scene.house.all()).expect("a cluster has nodes")
     }
 
     fn patience(&self) -> Duration {
@@ -429,7 +429,7 @@ async fn set_rights(scene: &Arc<Scene>, client: u64, granted: bool, dice: &Dice)
     let operation = if granted { Operation::SetRole } else { Operation::DeleteRole };
     let patience = Duration::from_secs(90);
     let errand = Errand { house: &scene.house, guest: &scene.root, operation, patience, dice };
-    let node = NodeId(dice.roll(1..scene.plan.nodes + 1));
+    let node = *dice.pick(&scene.house.all()).expect("a cluster has nodes");
     let visited = errand.run(node, move |life, visit| {
         Box::pin(async move {
             let service = life.node.service();

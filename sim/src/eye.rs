@@ -15,6 +15,7 @@ use claviger_core::roster::Custodians;
 use claviger_core::secret::{Secret32, SecretBytes};
 use claviger_core::share::{Share, ShareContext, ShareFile};
 use claviger_core::slot::{Locker, Root, SLOTS_MAX, SlotRecord};
+use claviger_core::txn::{Batch, SignedBatch};
 use claviger_ledger::LedgerView;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -96,6 +97,11 @@ impl Eye {
     pub fn key(&self, view: &LedgerView, name: &KeyName) -> Option<KeyRecord> {
         let found = self.books().read::<KeyRecord>(view, &self.keyring.key_record(name)).ok()?;
         found.map(|(record, _)| record)
+    }
+
+    /// A batch signed with the transaction key that the cluster was founded with: what a node keeps that leaves.
+    pub fn sign(&self, batch: Batch) -> SignedBatch {
+        self.keyring.sign_batch(batch)
     }
 
     /// Every secret of the keyring: T, and the keys of barrier, epochs, audit and index.

@@ -286,7 +286,7 @@ impl Blow {
 
     /// Whether one more may be lost for good.
     fn may_lose(&self) -> bool {
-        let lost = self.scene.plan.nodes - self.scene.house.sound().len() as u64;
+        let lost = self.scene.plan.nodes.saturating_sub(self.scene.house.sound().len() as u64);
         lost < self.scene.plan.may_lose()
     }
 

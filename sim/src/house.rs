@@ -14,6 +14,7 @@ use crate::trace::Trace;
 use bytes::Bytes;
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Identity, NodeId};
+use claviger_core::ticket::Ticket;
 use claviger_core::time::UnixMs;
 use claviger_server::{Node, NodeConfig, StartFailed, Unseal, World};
 use claviger_world::disk::BoxFuture;
@@ -28,6 +29,8 @@ use std::time::Duration;
 pub const GENESIS_TIME: UnixMs = UnixMs(1_750_000_000_000);
 /// How a node says that what it has stored is not what it had computed.
 const HASH_DIFFERS: &str = "the state's hash is another";
+/// Why a node is lost that leaves the cluster.
+const RETIRES: &str = "it leaves the cluster";
 /// Longest that a start may take before something is wrong with it.
 const START_WAIT: Duration = Duration::from_secs(120);
 
@@ -80,6 +83,12 @@ struct Dwelling {
     astray: Option<u64>,
     /// Whether its disk was damaged: any reason not to start is a good one.
     hurt: bool,
+    /// Whether it belongs to the cluster, or is on its way into it.
+    belongs: bool,
+    /// Whether it votes, as far as whoever changes the members knows: of these at most a minority may be lost.
+    counts: bool,
+    /// Its leave to join.
+    ticket: Option<String>,
 }
 
 /// All nodes.
@@ -125,9 +134,12 @@ impl House {
                 excused: false,
                 astray: None,
                 hurt: false,
+                belongs: n <= plan.nodes,
+                counts: n <= plan.nodes,
+                ticket: None,
             }
         };
-        let dwellings = (1..=plan.nodes).map(|n| (NodeId(n), dwelling(n))).collect();
+        let dwellings = (1..=plan.nodes + plan.newcomers).map(|n| (NodeId(n), dwelling(n))).collect();
         let dice = Dice::of(plan.seed, "house");
         Arc::new(House {
             plan: plan.clone(),
@@ -141,9 +153,46 @@ impl House {
         })
     }
 
-    /// All nodes' numbers.
+    /// All nodes' numbers: those that belong to the cluster, or are on their way into it or out of it.
     pub fn all(&self) -> Vec<NodeId> {
-        (1..=self.plan.nodes).map(NodeId).collect()
+        self.dwellings.lock().iter().filter(|(_, d)| d.belongs).map(|(id, _)| *id).collect()
+    }
+
+    /// Nodes that have never belonged yet.
+    pub fn newcomers(&self) -> Vec<NodeId> {
+        (self.plan.nodes + 1..=self.plan.nodes + self.plan.newcomers).map(NodeId).collect()
+    }
+
+    /// Nodes that vote.
+    pub fn counted(&self) -> Vec<NodeId> {
+        self.dwellings.lock().iter().filter(|(_, d)| d.counts).map(|(id, _)| *id).collect()
+    }
+
+    /// Nodes that are lost for good.
+    pub fn lost(&self) -> Vec<NodeId> {
+        self.dwellings.lock().iter().filter(|(_, d)| d.lost.is_some() || d.wiped).map(|(id, _)| *id).collect()
+    }
+
+    /// A newcomer is switched on, with leave to join.
+    pub fn admit(&self, id: NodeId, ticket: &str) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            (dwelling.belongs, dwelling.ticket) = (true, Some(ticket.to_owned()));
+        }
+    }
+
+    /// A newcomer votes in the place of another.
+    pub fn swap(&self, new: NodeId, old: NodeId) {
+        let mut dwellings = self.dwellings.lock();
+        for (id, counts) in [(new, true), (old, false)] {
+            if let Some(dwelling) = dwellings.get_mut(&id) {
+                dwelling.counts = counts;
+            }
+        }
+    }
+
+    /// A node is about to leave for good: it may end by itself, and is not started again.
+    pub fn retires(&self, id: NodeId) {
+        self.lose(id, RETIRES);
     }
 
     /// The present life of a node, if it is on.
@@ -166,7 +215,7 @@ impl House {
         self.dwellings
             .lock()
             .iter()
-            .filter(|(_, d)| d.lost.is_none() && !d.wiped && d.astray.is_none())
+            .filter(|(_, d)| d.counts && d.lost.is_none() && !d.wiped && d.astray.is_none())
             .map(|(id, _)| *id)
             .collect()
     }
@@ -309,7 +358,7 @@ impl House {
             entropy: Arc::new(SeededEntropy::new(seed)),
         };
         let identity = crate::papers::signing_key(*dwelling.key.seed().expose());
-        (world, self.config(id, identity))
+        (world, self.config(id, identity, dwelling.ticket.as_deref()))
     }
 
     fn started(self: &Arc<Self>, life: Life) {
@@ -329,12 +378,16 @@ impl House {
         self.watch(life);
     }
 
-    fn config(&self, node: NodeId, identity: SigningKey) -> NodeConfig {
+    fn config(&self, node: NodeId, identity: SigningKey, ticket: Option<&str>) -> NodeConfig {
+        // Who comes later is named in nobody's configuration, and names nobody.
+        let founders = (1..=self.plan.nodes).map(NodeId);
+        let founds = node.0 <= self.plan.nodes;
+        let known = founders.filter(|_| founds).chain([node]);
         NodeConfig {
             node,
             cluster: "sim".parse().expect("a good name"),
             region: "here".parse().expect("a good name"),
-            addresses: self.all().into_iter().map(|n| (n, address(n))).collect(),
+            addresses: known.map(|n| (n, address(n))).collect(),
             identity,
             founders: vec![self.founder.clone()],
             unseal: Unseal::Custodians,
@@ -344,6 +397,7 @@ impl House {
             version: "simulated",
             process: node.0 as u32,
             request_wait: self.plan.request_wait,
+            ticket: ticket.and_then(|text| Ticket::from_text(text).ok()),
         }
     }
 
@@ -388,6 +442,10 @@ impl House {
             let dwellings = self.dwellings.lock();
             dwellings.get(&id).map_or((false, false), |d| (d.excused, d.astray.is_some()))
         };
+        let retires = self.dwellings.lock().get(&id).is_some_and(|d| d.lost.as_deref() == Some(RETIRES));
+        if retires && why.contains("was removed from its cluster") {
+            return;
+        }
         let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
         if why.contains("differs from the cluster's") || why.contains(HASH_DIFFERS) {
             self.board.expect(Promise::States, astray, || format!("node {id} ended: {why}"));

@@ -19,6 +19,7 @@ pub mod papers;
 pub mod people;
 pub mod plan;
 pub mod promises;
+pub mod registrar;
 pub mod report;
 pub mod run;
 pub mod scene;

@@ -128,8 +128,10 @@ pub struct Manners {
 pub struct Plan {
     /// Which.
     pub seed: u64,
-    /// Nodes: 3 to 5.
+    /// Nodes that found the cluster: 3 to 5. As many vote at any time.
     pub nodes: u64,
+    /// Nodes that come later, each in the place of another.
+    pub newcomers: u64,
     /// Shares that there are.
     pub custodians: u8,
     /// Shares that open.
@@ -199,6 +201,7 @@ impl Plan {
             manners: manners(&dice),
             length: LENGTH,
             faults: Vec::new(),
+            newcomers: Dice::of(seed, "newcomers").roll(0..4).saturating_sub(1),
         };
         plan.faults = plan.draw_faults(&Dice::of(seed, "faults"));
         plan

@@ -10,6 +10,7 @@ use crate::papers::Guest;
 use crate::people::{custody, found};
 use crate::plan::Plan;
 use crate::promises::{Board, Broken, Promise};
+use crate::registrar::replace_some;
 use crate::scene::{Promises, Scene, Tally};
 use crate::stranger::{Heard, Stranger};
 use crate::trace::{Tale, Trace};
@@ -210,9 +211,11 @@ impl Stage {
         if scene.plan.manners.stranger {
             busy.push(tokio::spawn(Stranger::new(scene, self.heard.clone()).work()));
         }
+        let registrar = tokio::spawn(replace_some(scene.clone()));
         let striking = tokio::spawn(strike(scene.clone(), without));
         tokio::time::sleep(scene.plan.length).await;
         striking.abort();
+        registrar.abort();
         self.one_stays_away().await;
         self.end_faults().await;
         self.all_open().await;
@@ -228,7 +231,7 @@ impl Stage {
     async fn one_stays_away(&self) {
         let (house, dice) = (&self.scene.house, self.scene.dice("who stays away"));
         let sound = house.sound();
-        let lost = self.scene.plan.nodes - sound.len() as u64;
+        let lost = self.scene.plan.nodes.saturating_sub(sound.len() as u64);
         let Some(spared) = dice.pick(&sound).filter(|_| dice.once_in(2) && lost < self.scene.plan.may_lose()) else {
             return;
         };
@@ -306,7 +309,9 @@ impl Stage {
         let furthest = scene.house.lives().iter().map(|life| life.node.ledger().view().revision().index).max();
         self.all_come_to(furthest.unwrap_or(0)).await;
         let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
-        for life in scene.house.lives() {
+        // Who is on its way into the cluster, or out of it, was waited for by nobody.
+        let house = &scene.house;
+        for life in house.sound().into_iter().filter_map(|id| house.life(id)) {
             for one in &kept {
                 let owner = one.key / scene.plan.keys * scene.plan.group;
                 let mut client = Client::new(scene, owner, &format!("in the end at {}", life.id));

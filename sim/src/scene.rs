@@ -150,7 +150,7 @@ impl Scene {
             let name: &KeyName = name;
             promises.clear.watch(&format!("the name {name}"), name.key.as_str().as_bytes());
         }
-        for id in house.all() {
+        for id in house.all().into_iter().chain(house.newcomers()) {
             promises.clear.watch(&format!("the identity key of node {id}"), &house.identity_seed(id));
         }
         Arc::new(Scene {

@@ -49,6 +49,19 @@ impl Heard {
     }
 }
 
+/// Has a batch proposed by a node, as whoever has these papers.
+pub async fn propose_as(
+    scene: &Scene,
+    papers: Arc<[u8]>,
+    to: NodeId,
+    request: pb::ProposeRequest,
+) -> Result<(), CallFailed> {
+    let endpoint = Endpoint::outside(scene.house.hub.clone(), papers);
+    let frame = Frame { kind: FrameKind::Propose, body: request.encode_to_vec().into() };
+    let asked = tokio::time::timeout(WAIT, endpoint.call(&address(to), frame, WAIT)).await;
+    asked.map_or(Err(CallFailed::Late), |answer| answer.map(drop))
+}
+
 /// The stranger, with one certificate.
 pub struct Stranger {
     scene: Arc<Scene>,
@@ -94,11 +107,7 @@ impl Stranger {
     }
 
     async fn send(&self, papers: Arc<[u8]>, to: NodeId, request: pb::ProposeRequest) -> Result<(), CallFailed> {
-        let endpoint = Endpoint::outside(self.scene.house.hub.clone(), papers);
-        let frame = Frame { kind: FrameKind::Propose, body: request.encode_to_vec().into() };
-        tokio::time::timeout(WAIT, endpoint.call(&address(to), frame, WAIT))
-            .await
-            .map_or(Err(CallFailed::Late), |a| a.map(|_| ()))
+        propose_as(&self.scene, papers, to, request).await
     }
 
     /// What was said once is said again, by whom it may be: it must not happen twice.

@@ -85,7 +85,7 @@ impl Client {
     }
 
     fn many_node(&self) -> NodeId {
-        NodeId(self.many.roll(1..self.scene.plan.nodes + 1))
+        *self.many.pick(&self.scene.house.all()).expect("a cluster has nodes")
     }
 
     fn many_errand(&self, operation: Operation) -> Errand<'_> {

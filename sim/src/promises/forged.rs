@@ -12,12 +12,19 @@ use std::sync::Arc;
 pub struct Forged {
     board: Arc<Board>,
     made_up: Mutex<Vec<(TxnId, RecordKey)>>,
+    /// Signed with a key of the cluster's own that was renewed before.
+    outdated: Mutex<Vec<(TxnId, RecordKey)>>,
 }
 
 impl Forged {
     /// Nothing forged yet.
     pub fn new(board: Arc<Board>) -> Self {
-        Forged { board, made_up: Mutex::default() }
+        Forged { board, made_up: Mutex::default(), outdated: Mutex::default() }
+    }
+
+    /// Somebody sends this, signed with a transaction key that was renewed before: it may be refused, and not be accepted.
+    pub fn outdated(&self, id: TxnId, record: RecordKey) {
+        self.outdated.lock().push((id, record));
     }
 
     /// A stranger sends this, unsigned by the cluster.
@@ -29,6 +36,10 @@ impl Forged {
     pub fn look(&self, node: NodeId, view: &LedgerView, outcome: impl Fn(&TxnId) -> Option<Outcome>) {
         for (id, record) in &*self.made_up.lock() {
             self.found(node, id, outcome(id).is_some() || view.version(record) > 0);
+        }
+        for (id, record) in &*self.outdated.lock() {
+            let accepted = matches!(outcome(id), Some(Outcome::Accepted(_)));
+            self.found(node, id, accepted || view.version(record) > 0);
         }
     }
 
