@@ -75,7 +75,10 @@ impl Ear {
         self.speaks_for_itself(from, &request.vote)?;
         for entry in &request.entries {
             if let EntryPayload::Membership(membership) = &entry.payload {
-                let decided = request.leader_commit.is_some_and(|commit| commit >= entry.log_id);
+                // What an earlier leader proposed was looked at then. A new leader tells of no commit before its first own
+                // one, which may need this very node: it must not wait for that.
+                let inherited = entry.log_id.leader_id != request.vote.leader_id;
+                let decided = inherited || request.leader_commit.is_some_and(|commit| commit >= entry.log_id);
                 let known = self.peers.seats(membership, decided) || self.installer.holds(entry.log_id).await?;
                 if !known {
                     self.seated(from, membership, decided).await?;
