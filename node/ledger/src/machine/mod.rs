@@ -13,7 +13,7 @@ mod view;
 
 pub(crate) use claviger_core::chain::{Chain, lineage_of};
 pub(crate) use index::Index;
-pub(crate) use stored::{LoadFailed, Memory, SPACES, is_own};
+pub(crate) use stored::{LoadFailed, Memory, SPACES, bound_to, is_own, state_in};
 pub use view::LedgerView;
 pub(crate) use view::Published;
 
@@ -369,8 +369,8 @@ impl Run<'_> {
         if ours != *theirs && !planted!(CheckpointNotCompared) {
             return Err(Diverged { index: theirs.index });
         }
+        // Stored with the state.
         machine.soundness.agreed = Some(theirs.index);
-        stored::put_soundness(self.writes, &machine.soundness);
         Ok(())
     }
 

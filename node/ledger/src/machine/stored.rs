@@ -4,6 +4,7 @@ use super::hashes::{Element, Hashes};
 use super::index::{Index, Slot, Stands};
 use super::outcomes::Outcomes;
 use super::{Chain, Machine, Place, Soundness};
+use bytes::Bytes;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::crypto;
 use claviger_core::header::HeaderLink;
@@ -26,6 +27,8 @@ const COLLECTION: u8 = b'c';
 const SOUNDNESS: &[u8] = b"l";
 const OUTCOME: u8 = b'o';
 const TOMBSTONE: u8 = b't';
+/// What binds a pair beside a state to that state starts with this.
+const BESIDE_DOMAIN: &[u8] = b"claviger/v1/beside\0";
 /// Format number of the state.
 const FORMAT: u16 = 1;
 /// Highest sequence and turn that are taken from anywhere: no cluster counts so far, and one more must not overflow.
@@ -60,29 +63,45 @@ impl From<Malformed> for LoadFailed {
 }
 
 impl Machine {
-    /// Reads the state back, hashes all of it anew, and refuses it when that is not what was stored with it or when its
-    /// chain does not begin at the pinned lineage.
+    /// Reads this replica's own state back: as [`Machine::load_image`], with what it knows of its soundness.
     pub fn load(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
+        let machine = Machine::load_image(reading, pinned)?;
+        let own = reading.read(Space::Machine, SOUNDNESS)?;
+        let wanted = state_in(reading)?.map(|state| soundness_value(&machine.soundness, &state));
+        if own.as_deref() == wanted.as_deref() {
+            Ok(machine)
+        } else {
+            Err(LoadFailed::Damaged("what the replica knows of its soundness"))
+        }
+    }
+
+    /// Reads a state back, hashes all of it anew, and refuses it when that is not what was stored with it or when its
+    /// chain does not begin at the pinned lineage.
+    pub fn load_image(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
         let mut loading = Loading::default();
         scan_all(reading, Space::Records, |pair| loading.record(pair))?;
         scan_all(reading, Space::Machine, |pair| loading.memory(pair))?;
         let machine = loading.finish(pinned)?;
-        let Some(stored) = reading.read(Space::Machine, STATE)? else {
+        let Some(stored) = state_in(reading)? else {
             let nothing = machine.place == Place::default();
             return if nothing { Ok(machine) } else { Err(LoadFailed::Damaged("the state's end is missing")) };
         };
         if stored == machine.state() { Ok(machine) } else { Err(LoadFailed::Damaged("the state's hash is another")) }
     }
 
-    /// Adds where the state stands, with its hashes, to what must be stored.
-    pub fn store_state(&self, writes: &mut disk::Batch) {
-        writes.put(Space::Machine, STATE, self.state());
+    /// Adds where the state stands, with its hashes, to what must be stored; and what this replica knows of its soundness.
+    /// Gives what other pairs beside the state are bound to.
+    pub fn store_state(&self, writes: &mut disk::Batch) -> Vec<u8> {
+        let state = self.state();
+        writes.put(Space::Machine, STATE, state.clone());
+        writes.put(Space::Machine, SOUNDNESS, soundness_value(&self.soundness, &state));
+        state
     }
 
-    /// Notes that the state came as a snapshot of `index`.
-    pub fn store_installed(&mut self, index: u64, agreed: Option<u64>, writes: &mut disk::Batch) {
+    /// As [`Machine::store_state`]; notes that the state came as a snapshot of `index`.
+    pub fn store_installed(&mut self, index: u64, agreed: Option<u64>, writes: &mut disk::Batch) -> Vec<u8> {
         self.soundness = Soundness { agreed, installed: Some(index) };
-        put_soundness(writes, &self.soundness);
+        self.store_state(writes)
     }
 
     fn state(&self) -> Vec<u8> {
@@ -177,6 +196,8 @@ impl Loading {
     fn soundness(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
         let mut position = || Ok::<_, Malformed>(if v.bool()? { Some(v.u64()?) } else { None });
         self.soundness = Soundness { agreed: position()?, installed: position()? };
+        // Compared as a whole when the state is known.
+        Digest::read(&mut v)?;
         Ok(v.end()?)
     }
 
@@ -257,7 +278,8 @@ pub(super) fn delete_outcome(writes: &mut disk::Batch, turn: u64, id: &TxnId) {
     writes.delete(Space::Machine, outcome_key(turn, id));
 }
 
-pub(super) fn put_soundness(writes: &mut disk::Batch, soundness: &Soundness) {
+/// What the replica knows of its soundness, bound to its state: an older one alone is told from the true one.
+fn soundness_value(soundness: &Soundness, state: &[u8]) -> Vec<u8> {
     let mut w = Writer::default();
     for position in [soundness.agreed, soundness.installed] {
         w.bool(position.is_some());
@@ -265,7 +287,20 @@ pub(super) fn put_soundness(writes: &mut disk::Batch, soundness: &Soundness) {
             w.u64(index);
         }
     }
-    writes.put(Space::Machine, SOUNDNESS, w.into_bytes());
+    let value = w.into_bytes();
+    let bound = bound_to(state, &[SOUNDNESS, &value]);
+    [&value[..], &bound.0].concat()
+}
+
+/// The stored end of the state that lies there, if one does.
+pub(crate) fn state_in(reading: &dyn Reading) -> Result<Option<Bytes>, DiskFailed> {
+    reading.read(Space::Machine, STATE)
+}
+
+/// What binds a pair that is no part of a state to the state that it was stored with: SHA-256 over both.
+pub(crate) fn bound_to(state: &[u8], parts: &[&[u8]]) -> Digest {
+    let digests: Vec<u8> = parts.iter().flat_map(|part| crypto::sha256(&[part]).0).collect();
+    crypto::sha256(&[BESIDE_DOMAIN, &crypto::sha256(&[state]).0, &digests])
 }
 
 /// Where a tombstone lies.

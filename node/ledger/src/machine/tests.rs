@@ -406,6 +406,26 @@ fn a_state_is_read_back_as_it_was_and_refuses_a_changed_bit() {
     }
 }
 
+#[test]
+fn what_a_replica_knows_of_its_soundness_is_bound_to_its_state() {
+    let soundness = (Space::Machine, bytes::Bytes::from_static(b"l"));
+    let mut world = World::founded();
+    let before = world.memory.0[&soundness].clone();
+    let put = world.put(steward(1), 0, b"one");
+    world.apply(vec![put]);
+    assert!(Machine::load(&world.memory, Some(world.lineage)).is_ok());
+    for old in [None, Some(before)] {
+        let mut spoilt = Memory(world.memory.0.clone());
+        match old {
+            Some(old) => drop(spoilt.0.insert(soundness.clone(), old)),
+            None => drop(spoilt.0.remove(&soundness)),
+        }
+        let refused = Machine::load(&spoilt, Some(world.lineage)).err();
+        assert_eq!(refused, Some(LoadFailed::Damaged("what the replica knows of its soundness")));
+        assert!(Machine::load_image(&spoilt, Some(world.lineage)).is_ok(), "a snapshot has none of it");
+    }
+}
+
 /// What a load refuses when one stored pair is another.
 fn refused(world: &World, space: Space, key: Vec<u8>, value: Vec<u8>) -> &'static str {
     let mut spoilt = Memory(world.memory.0.clone());

@@ -179,7 +179,7 @@ impl Inbox {
         let last: LogId = need(seal.last)?;
         let last_membership: StoredMembership = need(seal.membership)?;
         let position = Position::read(&transfer.memory).map_err(|_| Unreadable)?;
-        let machine = Machine::load(&transfer.memory, pinned).map_err(|_| Unreadable)?;
+        let machine = Machine::load_image(&transfer.memory, pinned).map_err(|_| Unreadable)?;
         if position.last != Some(last) || position.membership != last_membership {
             return Err(Unreadable);
         }

@@ -5,7 +5,7 @@ use super::log::{Log, entry_bytes};
 use super::snapshot::{Image, Proven};
 use super::wire::{decode, encode};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
-use crate::machine::{Applied, LoadFailed, Machine, Published, Seats};
+use crate::machine::{Applied, LoadFailed, Machine, Published, Seats, bound_to, state_in};
 use crate::{Fatal, Halt, LedgerView, Observer, ProposeFailed, Revision};
 use claviger_core::name::{NodeId, TxnId};
 use claviger_core::txn::Outcome;
@@ -24,6 +24,8 @@ use tokio::sync::oneshot;
 
 const LAST: &[u8] = b"p/last";
 const MEMBERSHIP: &[u8] = b"p/membership";
+/// Bytes of what binds the position to a state.
+const BOUND_BYTES: usize = 32;
 /// Entries applied by one batch of the disk, at most.
 const APPLY_ENTRIES_MAX: usize = 256;
 /// Bytes of entries after which a batch is closed.
@@ -94,20 +96,32 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    /// Reads it from a disk, or from a snapshot.
+    /// Reads it from a disk, or from a snapshot. It must be the one that was stored with the state there: an older one alone
+    /// would let entries be applied a second time.
     pub fn read(reading: &dyn Reading) -> Result<Position, LoadFailed> {
+        let damaged = || LoadFailed::Damaged("the position in the log");
         let read = |key| reading.read(Space::Machine, key);
-        let damaged = |_| LoadFailed::Damaged("the position in the log");
-        let last = read(LAST)?.map(decode::<LogId>).transpose().map_err(damaged)?;
-        let membership = read(MEMBERSHIP)?.map(decode::<StoredMembership>).transpose().map_err(damaged)?;
-        Ok(Position { last, membership: membership.unwrap_or_default() })
+        let (last, membership, state) = match (read(LAST)?, read(MEMBERSHIP)?, state_in(reading)?) {
+            (None, None, None) => return Ok(Position::default()),
+            (Some(last), Some(membership), Some(state)) => (last, membership, state),
+            _ => return Err(damaged()),
+        };
+        let at = last.len().checked_sub(BOUND_BYTES).ok_or_else(damaged)?;
+        let (last, bound) = (last.slice(..at), last.slice(at..));
+        if bound[..] != bound_to(&state, &[&last, &membership]).0 {
+            return Err(damaged());
+        }
+        let last = Some(decode::<LogId>(last).map_err(|_| damaged())?);
+        Ok(Position { last, membership: decode::<StoredMembership>(membership).map_err(|_| damaged())? })
     }
 
-    fn write(&self, batch: &mut Batch) {
-        if let Some(last) = &self.last {
-            batch.put(Space::Machine, LAST, encode(last));
-        }
-        batch.put(Space::Machine, MEMBERSHIP, encode(&self.membership));
+    /// Binds it to the state that it is stored with.
+    fn write(&self, state: &[u8], batch: &mut Batch) {
+        let Some(last) = self.last.as_ref().map(encode) else { return };
+        let membership = encode(&self.membership);
+        let bound = bound_to(state, &[&last, &membership]);
+        batch.put(Space::Machine, LAST, [&last[..], &bound.0].concat());
+        batch.put(Space::Machine, MEMBERSHIP, membership);
     }
 
     fn index(&self) -> u64 {
@@ -230,8 +244,8 @@ impl Store {
         if pending.entries == 0 {
             return Ok(());
         }
-        self.stage.machine.lock().store_state(&mut pending.writes);
-        self.position.write(&mut pending.writes);
+        let state = self.stage.machine.lock().store_state(&mut pending.writes);
+        self.position.write(&state, &mut pending.writes);
         self.write(pending.writes).await?;
         self.log.applied(self.position.index());
         let mut changed = pending.applied.changed;
@@ -276,8 +290,8 @@ impl Store {
         }
         let agreed = self.stage.machine.lock().soundness().agreed;
         machine.seat(seats(&position.membership));
-        machine.store_installed(position.index(), agreed, &mut writes);
-        position.write(&mut writes);
+        let state = machine.store_installed(position.index(), agreed, &mut writes);
+        position.write(&state, &mut writes);
         if let Some(last) = &position.last {
             self.log.superseded(last, &mut writes);
         }
@@ -390,3 +404,43 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
 /// Greater than every key of the spaces that a snapshot replaces, or a new start clears.
 pub(crate) const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Memory;
+    use bytes::Bytes;
+    use claviger_world::disk::Change;
+
+    /// What lies there after a state without transactions was stored at these indexes, one after the other.
+    fn stored(indexes: &[u64]) -> Memory {
+        let mut memory = Memory::default();
+        for index in indexes {
+            let leader = super::super::LeaderId { term: 1, node_id: 1 };
+            let position = Position { last: Some(LogId::new(leader, *index)), membership: StoredMembership::default() };
+            let mut writes = Batch::default();
+            position.write(&[*index as u8], &mut writes);
+            writes.put(Space::Machine, &b"a"[..], vec![*index as u8]);
+            for change in writes.0 {
+                let Change::Put(space, key, value) = change else { panic!("nothing is deleted") };
+                memory.0.insert((space, key), value);
+            }
+        }
+        memory
+    }
+
+    #[test]
+    fn a_position_is_read_with_the_state_that_it_was_stored_with_and_no_other() {
+        let (old, new) = (stored(&[7]), stored(&[7, 8]));
+        assert_eq!(Position::read(&new).ok().and_then(|read| read.last).map(|last| last.index), Some(8));
+        assert_eq!(Position::read(&Memory::default()).ok().map(|read| read.index()), Some(0));
+        for key in [LAST, MEMBERSHIP, b"a"] {
+            let place = (Space::Machine, Bytes::from_static(key));
+            let mut spoilt = Memory(new.0.clone());
+            spoilt.0.remove(&place);
+            assert!(Position::read(&spoilt).is_err(), "without {key:?}");
+            spoilt.0.insert(place.clone(), old.0[&place].clone());
+            assert_eq!(Position::read(&spoilt).is_err(), key != MEMBERSHIP, "an older {key:?}");
+        }
+    }
+}
