@@ -1,6 +1,9 @@
 //! A bound on the requests under way: one more is told to come again, at once and at little cost.
 
-use crate::listen::{Request, Response};
+use crate::{
+    listen::{Request, Response},
+    traffic::{Held, Traffic},
+};
 use bytes::Bytes;
 use futures_util::{FutureExt, future::Either};
 use hyper::body::{Body, Frame, SizeHint};
@@ -18,19 +21,22 @@ const ALWAYS: [&str; 2] = ["/grpc.health.v1.Health/", "/claviger.v1.Seal/"];
 
 /// Makes the bound, shared by all connections that it is layered over.
 #[derive(Clone)]
-pub struct InFlight(Arc<Semaphore>);
+pub struct InFlight {
+    room: Arc<Semaphore>,
+    traffic: Traffic,
+}
 
 impl InFlight {
-    /// At most so many requests.
-    pub fn new(most: usize) -> Self {
-        InFlight(Arc::new(Semaphore::new(most)))
+    /// At most so many requests, counted in `traffic`.
+    pub fn new(most: usize, traffic: Traffic) -> Self {
+        InFlight { room: Arc::new(Semaphore::new(most)), traffic }
     }
 }
 
 impl<S> tower::Layer<S> for InFlight {
     type Service = Bounded<S>;
     fn layer(&self, inner: S) -> Bounded<S> {
-        Bounded { inner, room: self.0.clone() }
+        Bounded { inner, bound: self.clone() }
     }
 }
 
@@ -38,7 +44,7 @@ impl<S> tower::Layer<S> for InFlight {
 #[derive(Clone)]
 pub struct Bounded<S> {
     inner: S,
-    room: Arc<Semaphore>,
+    bound: InFlight,
 }
 
 impl<S> tower::Service<Request> for Bounded<S>
@@ -56,11 +62,13 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let always = ALWAYS.iter().any(|service| request.uri().path().starts_with(service));
-        match self.room.clone().try_acquire_owned() {
-            Ok(place) => Holding { answer: Box::pin(self.inner.call(request)), place: Some(place) }.left_future(),
-            Err(_) if always => Holding { answer: Box::pin(self.inner.call(request)), place: None }.left_future(),
-            Err(_) => ready(Ok(full())).right_future(),
+        let room = self.bound.room.clone().try_acquire_owned().ok();
+        if room.is_none() && !always {
+            self.bound.traffic.requests_turned_away.inc();
+            return ready(Ok(full())).right_future();
         }
+        let place = Place { _room: room, _counted: Held::new(&self.bound.traffic.requests) };
+        Holding { answer: Box::pin(self.inner.call(request)), place: Some(place) }.left_future()
     }
 }
 
@@ -71,7 +79,15 @@ fn full() -> Response {
 /// A call that gives its place to the body of its answer, which may be long.
 pub struct Holding<F> {
     answer: Pin<Box<F>>,
-    place: Option<OwnedSemaphorePermit>,
+    /// None once the body has it.
+    place: Option<Place>,
+}
+
+/// A request's place under the bound, and in the count.
+struct Place {
+    /// None for what always gets in.
+    _room: Option<OwnedSemaphorePermit>,
+    _counted: Held,
 }
 
 impl<F: Future<Output = Result<Response, E>>, E> Future for Holding<F> {
@@ -79,16 +95,16 @@ impl<F: Future<Output = Result<Response, E>>, E> Future for Holding<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let answer = std::task::ready!(self.answer.as_mut().poll(cx));
         let place = self.place.take();
-        Poll::Ready(answer.map(|a| a.map(|body| tonic::body::Body::new(Held { body, _place: place }))))
+        Poll::Ready(answer.map(|a| a.map(|body| tonic::body::Body::new(HeldBody { body, _place: place }))))
     }
 }
 
-struct Held {
+struct HeldBody {
     body: tonic::body::Body,
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
-impl Body for Held {
+impl Body for HeldBody {
     type Data = Bytes;
     type Error = Status;
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
@@ -129,17 +145,20 @@ mod tests {
 
     #[tokio::test]
     async fn refuses_one_more_until_an_answer_is_through() {
-        let mut service = InFlight::new(2).layer(Prompt);
+        let traffic = Traffic::default();
+        let mut service = InFlight::new(2, traffic.clone()).layer(Prompt);
         let status = |r: &Response| r.headers().get("grpc-status").map(|s| s.to_str().unwrap().to_owned());
         let first = service.call(asking("/claviger.v1.Crypto/Encrypt")).await.unwrap();
         let second = service.call(asking("/claviger.v1.Crypto/Encrypt"));
         let refused = service.call(asking("/claviger.v1.Crypto/Encrypt")).await.unwrap();
         assert_eq!(status(&refused).as_deref(), Some("8"), "RESOURCE_EXHAUSTED");
+        assert_eq!((traffic.requests.get(), traffic.requests_turned_away.get()), (2, 1));
         for always in ["/grpc.health.v1.Health/Check", "/claviger.v1.Seal/Seal"] {
             assert_eq!(status(&service.call(asking(always)).await.unwrap()), None);
         }
         drop(first);
         assert_eq!(status(&service.call(asking("/claviger.v1.Crypto/Encrypt")).await.unwrap()), None);
         drop(second);
+        assert_eq!((traffic.requests.get(), traffic.requests_turned_away.get()), (0, 1));
     }
 }

@@ -15,7 +15,9 @@ mod logs;
 mod network;
 mod peer;
 mod scrape;
+mod telling;
 mod tls;
+mod traffic;
 mod wiring;
 
 use claviger_world::clock::Clock;

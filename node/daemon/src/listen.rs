@@ -2,7 +2,12 @@
 //! handed to gRPC. When the handshakes are full the oldest gives way, so that a flood of half-open connections cannot
 //! keep a good one out: it has aged less than they have.
 
-use crate::{config::Limits, in_flight::InFlight, tls::Facts};
+use crate::{
+    config::Limits,
+    in_flight::InFlight,
+    tls::Facts,
+    traffic::{Held, Traffic},
+};
 use bytes::Bytes;
 use claviger_core::time::UnixMs;
 use claviger_world::clock::Clock;
@@ -70,6 +75,8 @@ pub struct Door<I> {
     pub clock: Arc<dyn Clock>,
     /// Handshakes and connections.
     pub limits: Limits,
+    /// Where they are counted.
+    pub traffic: Traffic,
 }
 
 /// Binds an address, with a backlog that a flood does not fill at once.
@@ -200,13 +207,16 @@ fn of_one_connection(e: &io::Error) -> bool {
 
 /// From the open socket to a guest. What a stranger does wrong ends its connection and makes no noise.
 async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Semaphore>, guests: mpsc::Sender<Guest<I>>) {
-    let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
+    let (limit, handshake) = (Duration::from_millis(HANDSHAKE_MS_MAX), door.traffic.handshake());
     let Ok(Ok(stream)) = tokio::time::timeout(limit, shake(stream, (door.tls)())).await else { return };
     let Ok(place) = places.try_acquire_owned() else {
+        handshake.done();
+        door.traffic.connections_refused.inc();
         tracing::warn!("a connection was refused: limits.connections is reached");
         return;
     };
     if let Some(guest) = Guest::new(stream, door, place) {
+        handshake.done();
         // gRPC that has stopped takes no guests.
         let _ = guests.send(guest).await;
     }
@@ -225,6 +235,7 @@ pub struct Guest<I> {
     since: Instant,
     door: Arc<Door<I>>,
     _place: OwnedSemaphorePermit,
+    _counted: Held,
 }
 
 impl<I> Guest<I> {
@@ -232,7 +243,8 @@ impl<I> Guest<I> {
         let leaf = Bytes::copy_from_slice(stream.get_ref().1.peer_certificates()?.first()?);
         let expires_at = Facts::of(&leaf)?.expires_at;
         let info = (door.admit)(leaf)?;
-        Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place })
+        let counted = Held::new(&door.traffic.connections);
+        Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place, _counted: counted })
     }
 
     /// Why the connection is closed now, if it is.

@@ -35,6 +35,7 @@ struct House {
     address: SocketAddr,
     callers: Authority,
     stop: watch::Sender<bool>,
+    traffic: Traffic,
     _folder: TempDir,
 }
 
@@ -46,20 +47,32 @@ fn house(handshakes: usize, connections: usize) -> House {
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let limits = Limits { handshakes, connections, ..config.limits };
+    let (clock, traffic) = (Arc::new(MachineClock), Traffic::default());
     let door = Door {
         tls: Box::new(move || tls.clients()),
         admit: Box::new(Some),
         stays: Box::new(|_| true),
-        clock: Arc::new(MachineClock),
+        clock,
         limits,
+        traffic: traffic.clone(),
     };
     let (stop, stopped) = watch::channel(false);
     let routes = Routes::new(PeerServer::new(Length));
-    tokio::spawn(serve(listener, door, routes, InFlight::new(64), stopped));
-    House { address, callers, stop, _folder: folder }
+    tokio::spawn(serve(listener, door, routes, InFlight::new(64, traffic.clone()), stopped));
+    House { address, callers, stop, traffic, _folder: folder }
 }
 
 impl House {
+    /// Waits for what the listener's tasks count when they get to it.
+    async fn comes_to(&self, counted: impl Fn(&Traffic) -> bool) {
+        let counting = async {
+            while !counted(&self.traffic) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), counting).await.expect("it is counted");
+    }
+
     fn caller(&self) -> Issued {
         let uris = &["spiffe://acme.example/claviger/service/app"];
         self.callers.issue(&Wish { uris, ed25519: false, expired: false })
@@ -160,7 +173,9 @@ async fn refuses_strangers_and_answers_the_next_good_caller() {
     assert_eq!(house.ask(Some(&foreign), TLS13).await, None, "a foreign authority");
     assert_eq!(house.ask(Some(&expired), TLS13).await, None, "expired");
     assert_eq!(house.ask(Some(&caller), TLS12).await, None, "TLS 1.2");
-    assert_eq!(house.ask(Some(&caller), TLS13).await.as_deref(), Some(&caller.der[..]));
+    let told = house.ask(Some(&caller), TLS13).await;
+    assert_eq!(told.as_deref(), Some(&caller.der[..]));
+    house.comes_to(|t| (t.handshakes_failed.get(), t.connections_refused.get()) == (4, 0)).await;
 }
 
 #[tokio::test]
@@ -172,7 +187,9 @@ async fn refuses_connections_over_the_limit_and_gives_places_free() {
     assert!(asked(&mut first.0).await.is_some() && asked(&mut second.0).await.is_some());
     assert_eq!(house.ask(Some(&caller), TLS13).await, None);
     assert!(asked(&mut first.0).await.is_some(), "those within stay");
+    house.comes_to(|t| (t.connections.get(), t.connections_refused.get()) == (2, 1)).await;
     drop(first);
+    house.comes_to(|t| t.connections.get() == 1).await;
     let again = async {
         while house.ask(Some(&caller), TLS13).await.is_none() {
             tokio::task::yield_now().await;
@@ -201,6 +218,7 @@ async fn the_oldest_handshake_gives_way() {
     let mut nothing = [0; 1];
     let end = tokio::time::timeout(Duration::from_secs(2), tokio::io::AsyncReadExt::read(&mut oldest, &mut nothing));
     assert!(matches!(end.await.expect("dropped long before its deadline"), Ok(0) | Err(_)));
+    house.comes_to(|t| t.handshakes_failed.get() == 1).await;
 }
 
 /// A clock that a test sets.
@@ -231,11 +249,12 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
         stays: Box::new(|_| true),
         clock: clock.clone(),
         limits,
+        traffic: Traffic::default(),
     };
     let (stop, stopped) = watch::channel(false);
     let routes = Routes::new(PeerServer::new(Length));
-    tokio::spawn(serve(listener, door, routes, InFlight::new(64), stopped));
-    let house = House { address, callers, stop, _folder: folder };
+    tokio::spawn(serve(listener, door, routes, InFlight::new(64, Traffic::default()), stopped));
+    let house = House { address, callers, stop, traffic: Traffic::default(), _folder: folder };
     let caller = house.caller();
     let (mut client, _running) = house.connect(Some(&caller), TLS13).await.unwrap();
     assert!(asked(&mut client).await.is_some());

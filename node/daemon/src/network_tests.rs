@@ -6,6 +6,7 @@ use crate::{
     listen::{self, Door},
     peer,
     tls::forge::{Authority, node_folder},
+    traffic::Traffic,
 };
 use claviger_core::name::NodeId;
 use claviger_world::network::{FrameKind, Listener};
@@ -53,8 +54,9 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
         stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
+        traffic: Traffic::default(),
     };
-    let layer = crate::in_flight::InFlight::new(64);
+    let layer = crate::in_flight::InFlight::new(64, Traffic::default());
     tokio::spawn(listen::serve(listener, door, peer::routes(Arc::new(Echo)), layer, stopped));
     (address, stop)
 }

@@ -8,8 +8,9 @@ use crate::{
     in_flight::InFlight,
     listen::{self, Door, Stop},
     network::PeerNetwork,
-    peer, scrape,
+    peer, scrape, telling,
     tls::{self, LiveTls, peer_certificate},
+    traffic::Traffic,
 };
 use claviger_core::crypto::SigningKey;
 use claviger_core::ticket::Ticket;
@@ -17,11 +18,6 @@ use claviger_rocks::Rocks;
 use claviger_server::{Connection, Node, NodeConfig, Timings, World};
 use claviger_world::disk::Disk;
 use claviger_world::network::PeerCertificate;
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{family::Family, gauge::Gauge},
-    registry::Unit,
-};
 use rustls::crypto::aws_lc_rs;
 use sd_notify::NotifyState;
 use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
@@ -179,9 +175,10 @@ impl Running {
     fn start(config: &Config, node: &Arc<Node>, tls: &Arc<LiveTls>, disk: Arc<Rocks>, sockets: Sockets) -> Running {
         let (stop_callers, callers_stopped) = watch::channel(false);
         let (stop_peers, peers_stopped) = watch::channel(false);
-        let callers = callers(sockets.clients, node, tls, config.limits, callers_stopped);
-        let peers = peers(sockets.peers, node, tls, config.limits, peers_stopped.clone());
-        let page = metrics_page(node.clone(), tls.clone(), disk);
+        let [of_callers, of_peers] = node.metrics().register(|r| Traffic::register(r, ["clients", "peers"]));
+        let callers = callers(sockets.clients, node, tls, (config.limits, of_callers), callers_stopped);
+        let peers = peers(sockets.peers, node, tls, (config.limits, of_peers), peers_stopped.clone());
+        let page = telling::page(node.clone(), tls.clone(), disk);
         let mut others = vec![tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped))];
         others.extend(sd_notify::watchdog_enabled().map(|within| tokio::spawn(bark(within / 2))));
         Running { callers: (stop_callers, callers), peers: (stop_peers, peers), others }
@@ -211,19 +208,24 @@ async fn end(who: &str, (stop, task): (watch::Sender<bool>, JoinHandle<Result<()
 
 type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
-fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
+type Bounds = (Limits, Traffic);
+
+fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, (limits, traffic): Bounds, stop: Stop) -> Serving {
     let tls = tls.clone();
+    let bound = InFlight::new(limits.requests_in_flight, traffic.clone());
     let door = Door {
         tls: Box::new(move || tls.clients()),
         admit: Box::new(|leaf| Some(Connection { leaf_der: Some(Arc::from(&leaf[..])) })),
         stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
+        traffic,
     };
-    tokio::spawn(listen::serve(listener, door, node.routes(), InFlight::new(limits.requests_in_flight), stop))
+    tokio::spawn(listen::serve(listener, door, node.routes(), bound, stop))
 }
 
-fn peers(listener: TcpListener, node: &Arc<Node>, tls: &Arc<LiveTls>, limits: Limits, stop: Stop) -> Serving {
+fn peers(listener: TcpListener, node: &Arc<Node>, tls: &Arc<LiveTls>, (limits, traffic): Bounds, stop: Stop) -> Serving {
+    let bound = InFlight::new(PEER_REQUESTS_MAX, traffic.clone());
     let (tls, domain, members) = (tls.clone(), tls.now().domain.clone(), node.clone());
     let door = Door {
         tls: Box::new(move || tls.peers()),
@@ -231,34 +233,10 @@ fn peers(listener: TcpListener, node: &Arc<Node>, tls: &Arc<LiveTls>, limits: Li
         stays: Box::new(move |peer: &PeerCertificate| !members.has_left(&peer.key)),
         clock: Arc::new(MachineClock),
         limits,
+        traffic,
     };
     let routes = peer::routes(node.listener());
-    tokio::spawn(listen::serve(listener, door, routes, InFlight::new(PEER_REQUESTS_MAX), stop))
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CertificateLabel {
-    certificate: &'static str,
-}
-
-/// All metrics, the process's own read at each scrape.
-fn metrics_page(node: Arc<Node>, tls: Arc<LiveTls>, disk: Arc<Rocks>) -> scrape::Page {
-    let expiry = Family::<CertificateLabel, Gauge>::default();
-    let free: Gauge = Gauge::default();
-    node.metrics().register(|registry| {
-        let help = "Time until a certificate of this node expires; negative once it has";
-        registry.register_with_unit("tls_certificate_expiry", help, Unit::Seconds, expiry.clone());
-        registry.register_with_unit("disk_free", "Room left on the disk of the data folder", Unit::Bytes, free.clone());
-    });
-    Arc::new(move || {
-        for (certificate, seconds) in tls.seconds_left() {
-            expiry.get_or_create(&CertificateLabel { certificate }).set(seconds);
-        }
-        if let Ok(bytes) = disk.free_bytes() {
-            free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        node.metrics_text()
-    })
+    tokio::spawn(listen::serve(listener, door, routes, bound, stop))
 }
 
 /// Tells systemd's watchdog that the runtime still turns.

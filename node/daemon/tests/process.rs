@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
@@ -96,6 +97,34 @@ fn scraped(address: &str) -> String {
     answer
 }
 
+/// Holds docs/metrics.md to a scrape, and the other way round: names and types.
+fn are_on_the_page(scrape: &str) {
+    // Told only once there is something to tell: a request, a barrier, a peer to lead.
+    let later = ["claviger_requests_total", "claviger_barrier_age_seconds", "claviger_raft_peer_lag_entries"];
+    let told: BTreeSet<_> = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(series).collect();
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|row| row.split_once("` | "));
+    let kind = |rest: &str| rest.split(' ').next().unwrap_or_default().to_owned();
+    let listed = rows.map(|(name, rest)| (name.to_owned(), kind(rest)));
+    let listed: BTreeSet<_> =
+        listed.filter(|(name, _)| name.contains("claviger_") || name.contains("process_")).collect();
+    let missing: Vec<_> = told.difference(&listed).collect();
+    assert!(told.len() > 20 && missing.is_empty(), "not in docs/metrics.md: {missing:?}");
+    let gone: Vec<_> = listed.difference(&told).filter(|(name, _)| !later.contains(&name.as_str())).collect();
+    assert!(gone.is_empty(), "in docs/metrics.md, and no longer told: {gone:?}");
+}
+
+/// Name and type of a metric, as Prometheus stores it, from a line of OpenMetrics.
+fn series(line: &str) -> (String, String) {
+    let (name, kind) = line.split_once(' ').unwrap();
+    let suffix = match kind {
+        "counter" => "_total",
+        "info" => "_info",
+        _ => "",
+    };
+    (format!("{name}{suffix}"), kind.to_owned())
+}
+
 /// A folder that a development node was started in once, so that it has certificates.
 fn lived_in() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -129,6 +158,8 @@ fn a_development_node_opens_itself_and_starts_again() {
         let up = daemon.until("node is up");
         let metrics = scraped(&field(&up, "metrics"));
         assert!(metrics.contains("claviger_tls_certificate_expiry_seconds{certificate=\"tls.peers\"} "), "{metrics}");
+        assert!(metrics.contains("\nclaviger_connections_open{listener=\"clients\"} 0\n"), "{metrics}");
+        are_on_the_page(&metrics);
         assert!(metrics.contains("\nclaviger_disk_free_bytes ") && metrics.ends_with("# EOF\n"), "{metrics}");
         let second = output(&arguments);
         assert_eq!(second.status.code(), Some(1));

@@ -2,6 +2,7 @@
 
 use crate::acquaint::{Acquaint, Acquainted};
 use crate::barrier::Barrier;
+use crate::figures::Figures;
 use crate::hear::Ear;
 use crate::install::Installer;
 use crate::keeper::Keeper;
@@ -343,6 +344,12 @@ impl Ledger {
             proven: soundness.proven(),
             state,
         }
+    }
+
+    /// How this node fares, in figures.
+    pub fn figures(&self) -> Figures {
+        let (raft, view) = (self.0.raft.metrics().borrow_watched().clone(), self.view());
+        Figures::of(&raft, &self.0.stage.counts, view.revision().index, view.head().is_some())
     }
 
     /// Has every node compare its state with this one's, once a majority has said that it is the same.

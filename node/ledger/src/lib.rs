@@ -8,6 +8,7 @@
 
 mod acquaint;
 mod barrier;
+mod figures;
 mod hear;
 mod install;
 mod keeper;
@@ -23,6 +24,7 @@ mod usher;
 mod witness;
 mod words;
 
+pub use figures::Figures;
 pub use ledger::{Ledger, Met};
 pub use machine::LedgerView;
 pub(crate) use words::Halt;

@@ -66,13 +66,17 @@ impl Witness {
         }
         let others = voters.into_iter().filter(|voter| *voter != self.peers.node());
         let mut asked: FuturesUnordered<_> = others.map(|voter| self.ask(voter, own.index, limit)).collect();
-        while !matches!(count.verdict(false), Verdict::Agreed | Verdict::Outvoted) {
+        let mut all = false;
+        while !all && !matches!(count.verdict(false), Verdict::Agreed | Verdict::Outvoted) {
             match asked.next().await {
                 Some(said) => count.heard.extend(said),
-                None => return count.verdict(true),
+                None => all = true,
             }
         }
-        count.verdict(false)
+        if count.dissent() {
+            self.stage.counts.disputed();
+        }
+        count.verdict(all)
     }
 
     /// Answers whoever asks: this node's state as of an entry, which it waits for a little. Empty when it does not
@@ -122,6 +126,11 @@ struct Count {
 }
 
 impl Count {
+    /// Whether anybody has said another state, however the count ends.
+    fn dissent(&self) -> bool {
+        self.heard.iter().any(|said| said.state != self.own)
+    }
+
     /// States that are not proven agree with one that is; they never outvote. They prove each other only where nobody
     /// says otherwise, when `all` have been heard: else a cluster that has lost every proven one had no checkpoint again.
     fn verdict(&self, all: bool) -> Verdict {

@@ -4,7 +4,7 @@ use crate::api::{self, Health};
 use crate::audit::{Book, BookFailed};
 use crate::gate::Gate;
 use crate::keeper;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Now};
 use crate::peers::Ear;
 use crate::seal::{FoundAsk, Founded, Seal};
 use crate::service::Service;
@@ -157,7 +157,7 @@ impl Node {
             gate: Gate::new(config.founders.clone()),
             seal: Seal::new(ledger.clone()),
             book,
-            metrics: Metrics::default(),
+            metrics: Metrics::new(world.clock.now()),
             founded: parking_lot::Mutex::new(None),
             founding: tokio::sync::Mutex::new(()),
             ceremony: parking_lot::Mutex::new(None),
@@ -230,11 +230,17 @@ impl Node {
 
     /// Everything that is counted, as of now, in the OpenMetrics text format.
     pub fn metrics_text(&self) -> String {
-        let (service, status) = (&self.service, self.service.ledger.status());
-        service.metrics.set_open(service.seal.is_open());
-        service.metrics.set_raft(status.role == RaftRole::Leader, status.term, status.applied_index);
-        service.metrics.set_audit_pages(service.book.position().next - 1);
-        service.metrics.text()
+        let service = &self.service;
+        let clock = &service.world.clock;
+        service.metrics.text(&Now {
+            ledger: service.ledger.figures(),
+            open: service.seal.is_open(),
+            ceremony_shares: service.ceremony.lock().as_ref().and_then(|open| open.waits_with(clock.now())),
+            audit_pages: service.book.position().next - 1,
+            audit_unsigned_pages: service.book.unsigned(),
+            audit_book_failed: service.book.failed(),
+            barrier_age: service.ledger.confirmed_at().map(|at| clock.awake_and_asleep().saturating_sub(at)),
+        })
     }
 
     /// Founds a cluster on the word of whoever started the process: development nodes do, whose data is their own.

@@ -2,7 +2,7 @@
 
 use super::{
     facts::Facts,
-    files::{FileMistake, authorities, chain, ed25519_seed, mistake, private_key},
+    files::{FileMistake, authorities, chain, ed25519_seed, first_expiry, mistake, private_key},
     verifier::{PeerVerifier, node_identity, peer_certificate},
 };
 use crate::config::{Config, TlsFiles};
@@ -34,8 +34,8 @@ pub struct Credentials {
     pub identity: PeerCertificate,
     /// The trust domain that our peers are of.
     pub domain: Segment,
-    /// Each certificate's section with its last moment.
-    pub expiries: [(&'static str, UnixMs); 2],
+    /// Each certificate's place in the configuration with its last moment; of authorities, that of the first to expire.
+    pub expiries: [(&'static str, UnixMs); 4],
 }
 
 impl Credentials {
@@ -55,7 +55,12 @@ impl Credentials {
         let callers = WebPkiClientVerifier::builder_with_provider(callers, provider.clone()).build();
         let callers = callers.map_err(|_| mistake(&config.tls_clients.ca, "holds no authority that can be used"))?;
         let nodes = peers.verifier(&config.tls_peers, &provider, &domain, now)?;
-        let expiries = [("tls.clients", clients.facts.expires_at), ("tls.peers", peers.facts.expires_at)];
+        let expiries = [
+            ("tls.clients", clients.facts.expires_at),
+            ("tls.clients.ca", first_expiry(&config.tls_clients.ca)?),
+            ("tls.peers", peers.facts.expires_at),
+            ("tls.peers.ca", first_expiry(&config.tls_peers.ca)?),
+        ];
         Ok(Credentials {
             clients: clients.server(&config.tls_clients, &provider, callers)?,
             peers: peers.clone().server(&config.tls_peers, &provider, nodes.clone())?,

@@ -1,7 +1,8 @@
 //! Files of certificates and keys: read whole, bounded, and refused by name when they are not what they should be.
 
-use claviger_core::secret::Secret32;
+use super::Facts;
 use claviger_core::ticket::Ticket;
+use claviger_core::{secret::Secret32, time::UnixMs};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
@@ -44,6 +45,14 @@ pub(super) fn authorities(file: &Path) -> Result<Arc<RootCertStore>, FileMistake
         store.add(cert).map_err(|_| mistake(file, "holds a certificate that cannot be an authority"))?;
     }
     Ok(Arc::new(store))
+}
+
+/// When the first of the authorities in a PEM file expires.
+pub(super) fn first_expiry(file: &Path) -> Result<UnixMs, FileMistake> {
+    let ends =
+        chain(file)?.iter().map(|cert| Facts::of(cert).map(|facts| facts.expires_at)).collect::<Option<Vec<_>>>();
+    let first = ends.and_then(|ends| ends.into_iter().min());
+    first.ok_or_else(|| mistake(file, "holds a certificate that cannot be read"))
 }
 
 /// The certificates in a PEM file, leaf first, at least one.

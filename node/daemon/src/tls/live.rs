@@ -6,7 +6,16 @@ use arc_swap::ArcSwap;
 use claviger_core::time::UnixMs;
 use claviger_world::clock::Clock;
 use rustls::ServerConfig;
-use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 /// Between two looks at the files.
 const LOOK_MS: u64 = 5_000;
@@ -16,6 +25,8 @@ pub struct LiveTls {
     current: ArcSwap<Credentials>,
     config: Config,
     clock: Arc<dyn Clock>,
+    reload_failures: AtomicU64,
+    reload_failed: AtomicBool,
 }
 
 impl LiveTls {
@@ -25,7 +36,9 @@ impl LiveTls {
     /// As [`Credentials::load`].
     pub fn load(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<LiveTls>, FileMistake> {
         let first = Credentials::load(config, clock.now())?;
-        Ok(Arc::new(LiveTls { current: ArcSwap::from_pointee(first), config: config.clone(), clock }))
+        let (reload_failures, reload_failed) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (current, config) = (ArcSwap::from_pointee(first), config.clone());
+        Ok(Arc::new(LiveTls { current, config, clock, reload_failures, reload_failed }))
     }
 
     /// What stands now.
@@ -43,8 +56,8 @@ impl LiveTls {
         self.current.load().peers.clone()
     }
 
-    /// Each certificate's section with the seconds that are left of it; negative when it has expired.
-    pub fn seconds_left(&self) -> [(&'static str, i64); 2] {
+    /// Each certificate's place in the configuration with the seconds that are left of it; negative when it has expired.
+    pub fn seconds_left(&self) -> [(&'static str, i64); 4] {
         let now = self.clock.now();
         let left =
             |at: UnixMs| i64::try_from(at.0).unwrap_or(i64::MAX) / 1_000 - i64::try_from(now.0 / 1_000).unwrap_or(0);
@@ -56,6 +69,18 @@ impl LiveTls {
     /// # Errors
     /// As [`Credentials::load`]; and another identity key is refused: that is a change of the roster, not a renewal.
     pub fn reload(&self) -> Result<(), FileMistake> {
+        let read = self.read_again();
+        self.reload_failed.store(read.is_err(), Relaxed);
+        self.reload_failures.fetch_add(u64::from(read.is_err()), Relaxed);
+        read
+    }
+
+    /// How often the files could not be read again, and whether the last time went well.
+    pub fn reloads(&self) -> (u64, bool) {
+        (self.reload_failures.load(Relaxed), !self.reload_failed.load(Relaxed))
+    }
+
+    fn read_again(&self) -> Result<(), FileMistake> {
         let next = Credentials::load(&self.config, self.clock.now())?;
         if next.identity != self.current.load().identity {
             let what = "is for another key; a renewed certificate keeps the node's key".to_owned();

@@ -117,6 +117,7 @@ fn a_bad_renewal_keeps_the_old_credentials_and_a_good_one_replaces_them() {
     let first = live.now();
     let left = live.seconds_left();
     assert!(left.iter().all(|(_, seconds)| *seconds > 86_400), "{left:?}");
+    assert_eq!(left.map(|(place, _)| place), ["tls.clients", "tls.clients.ca", "tls.peers", "tls.peers.ca"]);
 
     write(&folder.path().join("server.pem"), "torn");
     assert!(live.reload().is_err());
@@ -130,6 +131,7 @@ fn a_bad_renewal_keeps_the_old_credentials_and_a_good_one_replaces_them() {
     write(&folder.path().join("peer.pem"), &stranger.cert);
     write(&folder.path().join("peer.key"), &stranger.key);
     assert!(live.reload().unwrap_err().what.starts_with("is for another key"));
+    assert_eq!(live.reloads(), (2, false));
     assert!(Arc::ptr_eq(&live.now(), &first));
 
     let wish = Wish { uris: &["spiffe://acme.example/claviger/node/1"], ed25519: true, expired: false };
@@ -137,6 +139,7 @@ fn a_bad_renewal_keeps_the_old_credentials_and_a_good_one_replaces_them() {
     write(&folder.path().join("peer.pem"), &renewed.cert);
     write(&folder.path().join("peer.key"), &old);
     live.reload().unwrap();
+    assert_eq!(live.reloads(), (2, true));
     assert!(!Arc::ptr_eq(&live.now(), &first));
     assert_eq!(live.now().identity, first.identity);
 }

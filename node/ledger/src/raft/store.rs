@@ -5,6 +5,7 @@ use super::log::{Log, entry_bytes};
 use super::snapshot::{Image, Proven};
 use super::wire::{decode, encode};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::figures::Counts;
 use crate::machine::{Applied, LoadFailed, Machine, Published, Seats, bound_to, state_in};
 use crate::{Fatal, Halt, LedgerView, Observer, ProposeFailed, Revision};
 use claviger_core::name::{NodeId, TxnId};
@@ -39,6 +40,7 @@ pub(crate) struct Stage {
     pub waiters: Waiters,
     pub observer: Arc<dyn Observer>,
     pub halt: Halt,
+    pub counts: Counts,
 }
 
 /// Who waits for the outcome of which transaction.
@@ -180,6 +182,7 @@ impl Store {
             waiters: Waiters::default(),
             observer,
             halt,
+            counts: Counts::default(),
         };
         if let Some(last) = position.last {
             log.applied(last.index);
@@ -309,6 +312,7 @@ impl Store {
         self.log.applied(self.position.index());
         *self.stage.machine.lock() = machine;
         let revision = self.publish();
+        self.stage.counts.snapshot_installed();
         self.stage.observer.replaced(&revision);
         self.stage.revision.replace(revision);
         self.stage.waiters.wake(self.decided_meanwhile());
@@ -374,7 +378,7 @@ impl RaftStateMachine<Types> for Store {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.snapshot())
+        Builder(self.snapshot(), self.stage())
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> io::Result<()> {
@@ -392,13 +396,15 @@ impl RaftStateMachine<Types> for Store {
 }
 
 /// Holds the view that a snapshot was asked of.
-pub(crate) struct Builder(Option<Snapshot>);
+pub(crate) struct Builder(Option<Snapshot>, Arc<Stage>);
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        self.0.take().ok_or_else(|| io::Error::other("nothing was applied yet"))
+        let snapshot = self.0.take().ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+        self.1.counts.snapshot_taken();
+        Ok(snapshot)
     }
 }
 

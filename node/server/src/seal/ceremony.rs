@@ -67,6 +67,11 @@ impl OpenCeremony {
         self.expired(now) || self.ceremony.is_complete()
     }
 
+    /// How many shares have come, while it waits for more.
+    pub fn waits_with(&self, now: UnixMs) -> Option<usize> {
+        (!self.over(now)).then(|| self.progress().accepted.len())
+    }
+
     /// Whether it was begun in the seal epoch and generation that still last: a seal-all ends every ceremony before it.
     pub fn serves(&self, head: &Header) -> bool {
         let key = &self.signed.key;

@@ -24,6 +24,8 @@ pub struct Visit {
     operation: Operation,
     caller: Result<Caller, Unauthenticated>,
     notes: Mutex<Notes>,
+    /// When it came, by the clock that counts suspension.
+    came: Duration,
     closed: bool,
 }
 
@@ -81,7 +83,8 @@ impl Service {
     }
 
     fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
-        Visit { service: self.clone(), operation, caller, notes: Mutex::default(), closed: false }
+        let came = self.world.clock.awake_and_asleep();
+        Visit { service: self.clone(), operation, caller, notes: Mutex::default(), came, closed: false }
     }
 }
 
@@ -193,7 +196,14 @@ impl Visit {
             (Ok(()) | Err(_), Some(why)) => Err(Failure::Unavailable(why)),
             (Ok(()) | Err(_), None) => answer,
         };
+        self.took();
         Audited { answer, written: outcome }
+    }
+
+    /// Counts how long it took, up to now.
+    fn took(&self) {
+        let time = self.service.world.clock.awake_and_asleep().saturating_sub(self.came);
+        self.service.metrics.took(self.operation, time);
     }
 
     /// For a planted bug: the answer first.
@@ -252,6 +262,7 @@ impl Drop for Visit {
             let late: Result<(), Failure> = Err(Why::Deadline.into());
             // The caller is gone already; a book that cannot be written refuses the next one.
             let _ = self.write(OutcomeWord::of(&late));
+            self.took();
         }
     }
 }
