@@ -90,9 +90,17 @@ powercut: setup ## The power goes under three real nodes, again and again (root;
 	cargo build --workspace --bins $(PROFILE)
 	$(TARGET)/ci/powercut --cuts $(or $(N),20) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
+# Built into a folder that outlives the clone; a bump of the version installs it anew.
+DENY_VERSION := 0.20.2
+DENY = $(TARGET)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+
 .PHONY: deny
-deny: ## Licences and bans of the dependency tree (needs cargo-deny)
-	cargo deny check bans licenses sources
+deny: $(DENY) ## Licences, bans and sources of the dependency tree
+	$(DENY) --all-features check bans licenses sources
+
+$(DENY):
+	CARGO_TARGET_DIR=$(TARGET)/tools/build cargo install --locked cargo-deny@$(DENY_VERSION) --root $(TARGET)/tools/cargo-deny-$(DENY_VERSION)
+	rm -rf $(TARGET)/tools/build
 
 .PHONY: ci
 ci: setup ## Everything that must be green: lints, deploy files, tests, demo, simulator, planted bugs
