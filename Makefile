@@ -54,7 +54,7 @@ deploy-check: setup ## Alert rules and their tests, dashboard, compose file, she
 	$(PROMTOOL) check rules deploy/prometheus/claviger.rules.yml
 	$(PROMTOOL) test rules deploy/prometheus/claviger.rules.test.yml
 	/usr/bin/python3 deploy/check.py $(PROMTOOL)
-	shellcheck .ci/run .ci/setup deploy/*.sh docs/*.sh
+	shellcheck .ci/run .ci/setup deploy/*.sh docs/*.sh sim/fuzz/run
 	deploy/rolling-restart.test.sh
 
 .PHONY: sim
@@ -90,7 +90,26 @@ powercut: setup ## The power goes under three real nodes, again and again (root;
 	cargo build --workspace --bins $(PROFILE)
 	$(TARGET)/ci/powercut --cuts $(or $(N),20) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
-# Built into a folder that outlives the clone; a bump of the version installs it anew.
+# libFuzzer with the compiler as it is: coverage is a matter of stable flags, and only sanitizers want a nightly one, which
+# find nothing in code without `unsafe`. The flags are for the target alone, so that build scripts go without, and have a
+# folder of their own.
+FUZZ_HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+FUZZ_TARGET_DIR := $(TARGET)/fuzz
+FUZZ = $(FUZZ_TARGET_DIR)/$(FUZZ_HOST)/ci/fuzz
+FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+
+.PHONY: fuzz
+fuzz: fuzz-build ## Every parser that a stranger reaches, a minute each (SECONDS=n or MINUTES=n; NAME=x takes one, with INPUT=file replays)
+	@sim/fuzz/run $(FUZZ) $(or $(SECONDS),$(if $(MINUTES),$(MINUTES)*60,60)) "$(NAME)" "$(INPUT)"
+
+.PHONY: fuzz-build
+fuzz-build: setup
+	CARGO_TARGET_DIR=$(FUZZ_TARGET_DIR) RUSTFLAGS="$(FUZZ_FLAGS)" \
+		cargo build -p claviger-fuzz --bin fuzz --features search --target $(FUZZ_HOST) $(PROFILE)
+
+# Built into a folder that outlives the clone; a bump of the version installs it anew. Not part of `make ci`: a first build of it
+# takes as long as one of ours.
 DENY_VERSION := 0.20.2
 DENY = $(TARGET)/tools/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
 

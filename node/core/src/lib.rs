@@ -15,6 +15,9 @@ pub mod crypto;
 pub mod decide;
 pub mod envelope;
 pub mod failure;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod header;
 pub mod kdf;
 pub mod kem;

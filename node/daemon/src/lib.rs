@@ -8,6 +8,9 @@ mod clock;
 mod config;
 mod dev;
 mod entropy;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hardening;
 mod in_flight;
 mod listen;

@@ -9,6 +9,9 @@
 mod acquaint;
 mod barrier;
 mod figures;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod hear;
 mod install;
 mod keeper;

@@ -162,9 +162,19 @@ mod tests {
 
     /// The own state is 1, and proven unless told; those above 100 are not.
     fn verdict(voters: usize, proven: bool, all: bool, heard: &[u8]) -> Verdict {
+        count(voters, proven, heard).verdict(all)
+    }
+
+    fn count(voters: usize, proven: bool, heard: &[u8]) -> Count {
         let said = |n: &u8| Testimony { state: state(n % 100), proven: *n < 100 };
         let heard = heard.iter().map(said).collect();
-        Count { majority: voters / 2 + 1, own: state(1), proven, heard }.verdict(all)
+        Count { majority: voters / 2 + 1, own: state(1), proven, heard }
+    }
+
+    #[test]
+    fn one_voter_of_another_mind_is_a_dispute_however_the_count_ends() {
+        let told = [&[1, 1][..], &[1, 2, 1], &[1, 2, 2], &[1, 102], &[1]].map(|heard| count(3, true, heard).dissent());
+        assert_eq!(told, [false, true, true, true, false]);
     }
 
     #[test]

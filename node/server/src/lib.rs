@@ -4,6 +4,9 @@
 
 mod api;
 mod audit;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod keeper;
 mod keyring;

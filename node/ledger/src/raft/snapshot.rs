@@ -187,6 +187,12 @@ impl Inbox {
         Ok(Progress::Whole { vote, meta: SnapshotMeta { last_log_id: Some(last), last_membership }, image })
     }
 
+    /// What is held of the transfer under way, in bytes of keys and values.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn held_bytes(&self) -> usize {
+        self.0.lock().as_ref().map_or(0, |transfer| transfer.bytes)
+    }
+
     /// Takes the transfer out that a chunk goes on with.
     fn expected(&self, from: NodeId, vote: Vote, number: u64, chunk: u64) -> Result<Transfer, Unreadable> {
         let mut held = self.0.lock();

@@ -6,6 +6,8 @@ mod audit;
 mod cluster;
 mod connection;
 mod crypto;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod health;
 mod keys;
 mod matrix;

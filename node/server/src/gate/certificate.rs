@@ -28,7 +28,9 @@ pub fn read_leaf(der: &[u8]) -> Option<Leaf> {
         return None;
     }
     let spki = certificate.public_key();
-    let ed25519 = spki.algorithm.algorithm.to_id_string() == ED25519_OID;
+    // RFC 8410 §3: it has no parameters. The daemon's own reader goes by the same.
+    let algorithm = &spki.algorithm;
+    let ed25519 = algorithm.algorithm.to_id_string() == ED25519_OID && algorithm.parameters.is_none();
     Some(Leaf {
         uris: uris(&certificate)?,
         key_hash: KeyHash(crypto::sha256(&[spki.raw]).0),

@@ -15,19 +15,20 @@ pub(in crate::api) fn set_role(ask: v1::SetRoleRequest) -> Parsed<(Role, Request
     if role.keys.len() > GRANTS_MAX {
         return Err(Refused::TooMany("keys: 256 at most").into());
     }
-    let kinds = role.kinds().map(kind).collect::<Parsed<RoleSet>>()?;
+    let kinds = role.kinds.iter().map(|number| kind(*number)).collect::<Parsed<RoleSet>>()?;
     let grants = role.keys.iter().map(grant).collect::<Parsed<_>>()?;
     Ok((Role { identity: role.identity.parse()?, kinds, grants }, request))
 }
 
-fn kind(kind: v1::RoleKind) -> Parsed<RoleKind> {
-    match kind {
-        v1::RoleKind::Unspecified => Err(wanted("a known role")),
-        v1::RoleKind::Administrator => Ok(RoleKind::Administrator),
-        v1::RoleKind::Operator => Ok(RoleKind::Operator),
-        v1::RoleKind::Custodian => Ok(RoleKind::Custodian),
-        v1::RoleKind::Auditor => Ok(RoleKind::Auditor),
-        v1::RoleKind::KeyUser => Ok(RoleKind::KeyUser),
+/// By number: protobuf's own reading of a list passes over those that it does not know.
+fn kind(number: i32) -> Parsed<RoleKind> {
+    match v1::RoleKind::try_from(number) {
+        Err(_) | Ok(v1::RoleKind::Unspecified) => Err(wanted("a known role")),
+        Ok(v1::RoleKind::Administrator) => Ok(RoleKind::Administrator),
+        Ok(v1::RoleKind::Operator) => Ok(RoleKind::Operator),
+        Ok(v1::RoleKind::Custodian) => Ok(RoleKind::Custodian),
+        Ok(v1::RoleKind::Auditor) => Ok(RoleKind::Auditor),
+        Ok(v1::RoleKind::KeyUser) => Ok(RoleKind::KeyUser),
     }
 }
 
