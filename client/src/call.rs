@@ -76,6 +76,12 @@ impl Client {
         self.shared.seen.load(Ordering::Acquire)
     }
 
+    /// From here on no answer reflects less than `revision`: for one that another program has seen. A revision that no
+    /// cluster has come to makes calls wait for it until their deadline.
+    pub fn at_least(&self, revision: u64) {
+        self.saw(revision);
+    }
+
     /// One client for each node that this one may ask, in the order of the configuration: for what is about a single node.
     pub fn each(&self) -> Vec<(Endpoint, Client)> {
         let one =

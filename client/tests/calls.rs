@@ -29,6 +29,37 @@ async fn a_call_moves_on_from_a_node_that_is_gone_or_sealed() {
 }
 
 #[tokio::test]
+async fn what_one_node_has_shown_every_other_must_have_before_it_answers() {
+    let pki = Pki::new();
+    // The first answers once and is sealed then; the second is asked from there on.
+    let first = node(&pki, 1, Arc::new(|_, nth| if nth == 0 { Ok(41) } else { Err(Status::unavailable("sealed")) }));
+    let second = node(&pki, 2, always(|| Ok(42)));
+    let addresses = [first.address.to_string(), second.address.to_string()];
+    let client = client(&pki, &addresses, 5_000);
+    let alone = client.each();
+    let (_, at_first) = alone.iter().find(|(node, _)| node.to_string() == addresses[0]).unwrap();
+    assert_eq!(at_first.get_key(NAME).await.unwrap().revision, 41);
+    assert_eq!(client.revision(), 41, "clones share what they have seen");
+    client.decrypt(NAME, vec![0; 140], &[]).await.unwrap();
+    client.encrypt(NAME, b"x".to_vec(), &[]).await.unwrap();
+    let asked: Vec<u64> = second.calls().iter().map(|call| call.min_revision).collect();
+    assert_eq!(asked, [41, 42]);
+}
+
+#[tokio::test]
+async fn a_revision_that_another_program_has_seen_is_asked_for() {
+    let pki = Pki::new();
+    let node = node(&pki, 1, always(|| Ok(7)));
+    let client = client(&pki, &[node.address.to_string()], 5_000);
+    client.at_least(99);
+    client.get_key(NAME).await.unwrap();
+    client.at_least(3);
+    client.encrypt(NAME, b"x".to_vec(), &[]).await.unwrap();
+    let asked: Vec<u64> = node.calls().iter().map(|call| call.min_revision).collect();
+    assert_eq!(asked, [99, 99], "neither a lesser one nor an answer takes it back");
+}
+
+#[tokio::test]
 async fn a_change_keeps_its_request_id_over_repetitions() {
     let pki = Pki::new();
     let script: fake::Script =

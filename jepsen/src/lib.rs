@@ -10,6 +10,7 @@ pub mod book;
 pub mod ceremony;
 pub mod cluster;
 pub mod demo;
+pub mod development;
 pub mod disk;
 pub mod flood;
 pub mod folder;

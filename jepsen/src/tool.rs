@@ -53,6 +53,14 @@ impl Tool {
         ours.map(|(name, value)| format!("export {name}={value}"))
     }
 
+    /// Another program in the same surroundings, with nothing of ours from outside.
+    pub fn surround<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CLAVIGER_")) {
+            command.env_remove(name);
+        }
+        command.envs(self.variables.iter().cloned())
+    }
+
     /// Runs it to its end.
     pub fn run<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Told<Ran> {
         self.run_with(arguments, b"")
@@ -61,10 +69,7 @@ impl Tool {
     /// Runs it to its end with something on its standard input.
     pub fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A], input: &[u8]) -> Told<Ran> {
         let mut command = Command::new(binary("claviger")?);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CLAVIGER_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).envs(self.variables.iter().cloned());
+        self.surround(command.args(arguments));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().about("claviger")?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -85,6 +90,13 @@ impl Tool {
         let shown: Vec<_> = arguments.iter().map(|a| a.as_ref().to_string_lossy()).collect();
         Err(Trouble::new(format!("claviger {}: exit {}: {}", shown.join(" "), ran.code, ran.stderr.trim())))
     }
+}
+
+/// An example of the client library, built with its tests.
+pub fn example(name: &str) -> Told<PathBuf> {
+    let beside = binary("clavigerd")?.with_file_name("examples").join(name);
+    let built = beside.is_file().then_some(beside);
+    built.about(format!("{name} is not built; run `cargo build -p claviger-client --examples --profile ci` first"))
 }
 
 /// One of our binaries: beside the running executable, or one folder up, where tests run.

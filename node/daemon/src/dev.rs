@@ -13,7 +13,7 @@ use claviger_server::FoundAsk;
 use claviger_world::entropy::Entropy;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ED25519, SanType,
+    PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SanType, SignatureAlgorithm,
 };
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,8 @@ const TENANT: &str = "default";
 const ME: &str = "spiffe://dev.claviger/claviger/operator/me";
 const APP: &str = "spiffe://dev.claviger/claviger/service/app";
 const NODE: &str = "spiffe://dev.claviger/claviger/node/1";
+/// Names that a node on this machine is asked by.
+const HERE: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 type Oops = Box<dyn Error>;
 
@@ -152,7 +154,9 @@ fn furnish(folder: &Path) -> Result<(), Oops> {
         fs::remove_dir_all(&tls)?;
     }
     fs::DirBuilder::new().mode(0o700).create(&tls)?;
-    let (callers, peers) = (Authority::new("callers")?, Authority::new("peers")?);
+    // Between nodes keys must be Ed25519; callers come with TLS libraries of all kinds, of which some believe none such.
+    let callers = Authority::new("callers", &PKCS_ECDSA_P256_SHA256)?;
+    let peers = Authority::new("peers", &PKCS_ED25519)?;
     private(&tls.join("callers-ca.pem"), &callers.pem)?;
     private(&tls.join("peers-ca.pem"), &peers.pem)?;
     let callers_of = |uri, name| (&callers, uri, name);
@@ -186,23 +190,27 @@ fn private(path: &Path, text: &str) -> io::Result<()> {
 struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
+    algorithm: &'static SignatureAlgorithm,
 }
 
 impl Authority {
-    fn new(name: &str) -> Result<Authority, rcgen::Error> {
+    fn new(name: &str, algorithm: &'static SignatureAlgorithm) -> Result<Authority, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.distinguished_name.push(DnType::CommonName, format!("Claviger development: {name}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
+        let key = KeyPair::generate_for(algorithm)?;
         let pem = params.self_signed(&key)?.pem();
-        Ok(Authority { pem, issuer: Issuer::new(params, key) })
+        Ok(Authority { pem, issuer: Issuer::new(params, key), algorithm })
     }
 
     fn issue(&self, uri: &str) -> Result<(String, Zeroizing<String>), rcgen::Error> {
-        let key = KeyPair::generate_for(&PKCS_ED25519)?;
-        let mut params = CertificateParams::new(Vec::new())?;
-        params.subject_alt_names = vec![SanType::URI(uri.try_into()?)];
+        let key = KeyPair::generate_for(self.algorithm)?;
+        // The node's alone with the names of this machine, which our own tools do not look at, and others insist on: whoever
+        // had them could pass for the node.
+        let names = if uri == NODE { &HERE[..] } else { &[] };
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
+        params.subject_alt_names.push(SanType::URI(uri.try_into()?));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         Ok((params.signed_by(&key, &self.issuer)?.pem(), Zeroizing::new(key.serialize_pem())))
