@@ -1,13 +1,31 @@
 //! Seal, ceremony, audit book and read barrier, as they are at the moment of a scrape.
 
-use super::{Now, Seconds, figure, gauge};
-use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::{family::Family, gauge::Gauge};
+use super::{Now, figure, gauge};
+use parking_lot::Mutex;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
+use prometheus_client::metrics::{MetricType, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::sync::Arc;
 
-/// Of a metric that is one series, or none as long as there is nothing to tell.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Alone {}
+/// A gauge in seconds that is not told as long as there is nothing to tell.
+#[derive(Clone, Debug, Default)]
+struct Perhaps(Arc<Mutex<Option<f64>>>);
+
+impl EncodeMetric for Perhaps {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let seconds = *self.0.lock();
+        seconds.map_or(Ok(()), |seconds| encoder.encode_gauge(&seconds))
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.lock().is_none()
+    }
+}
 
 pub(super) struct StateMetrics {
     open: Gauge,
@@ -16,12 +34,12 @@ pub(super) struct StateMetrics {
     audit_pages: Gauge,
     audit_unsigned_pages: Gauge,
     audit_book_failed: Gauge,
-    barrier_age: Family<Alone, Seconds>,
+    barrier_age: Perhaps,
 }
 
 impl StateMetrics {
     pub fn register(r: &mut Registry) -> Self {
-        let barrier_age = Family::default();
+        let barrier_age = Perhaps::default();
         let help = "Since the last confirmed read barrier began; it grows while nobody asks";
         r.register_with_unit("barrier_age", help, Unit::Seconds, barrier_age.clone());
         let open_help = "1 while the node holds the root key, 0 while it is sealed";
@@ -46,8 +64,6 @@ impl StateMetrics {
         self.audit_pages.set(figure(now.audit_pages));
         self.audit_unsigned_pages.set(figure(now.audit_unsigned_pages));
         self.audit_book_failed.set(i64::from(now.audit_book_failed));
-        if let Some(age) = now.barrier_age {
-            self.barrier_age.get_or_create(&Alone {}).set(age.as_secs_f64());
-        }
+        *self.barrier_age.0.lock() = now.barrier_age.map(|age| age.as_secs_f64());
     }
 }

@@ -138,3 +138,22 @@ pub(in crate::api) fn list_denied_certificates_done(
     let key_hashes = denied.iter().map(|h| h.0.to_vec().into()).collect();
     v1::ListDeniedCertificatesResponse { key_hashes, revision }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_a_kind_of_role_that_nobody_knows() {
+        let asked = |kinds: &[i32]| {
+            let identity = "spiffe://acme.example/claviger/operator/ann".to_owned();
+            let role = Some(v1::Role { identity, kinds: kinds.to_vec(), ..Default::default() });
+            set_role(v1::SetRoleRequest { role, ..Default::default() }).map(|(role, _)| role.kinds.iter().count())
+        };
+        let (operator, auditor) = (v1::RoleKind::Operator.into(), v1::RoleKind::Auditor.into());
+        assert_eq!(asked(&[operator, auditor]).ok(), Some(2));
+        for unknown in [0, 99, -1] {
+            assert!(asked(&[operator, unknown]).is_err(), "{unknown}");
+        }
+    }
+}
