@@ -27,7 +27,10 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 /// A name, and what must hold for every input.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[
     ("ciphertext", ciphertext),
     ("context", context),
     ("share-file", share_file),
@@ -272,12 +275,14 @@ mod tests {
         claviger_fuzz::exercise(TARGETS, &seeds, 4_000);
     }
 
+    type Reads = fn(&[u8]) -> bool;
+
     /// Each format is read at least once: else its target would look at nothing.
     #[test]
     fn seeds_are_read() {
         let all: Vec<_> = seeds().into_iter().chain(claviger_fuzz::vectors()).collect();
         let text = |seed: &[u8]| String::from_utf8(seed.to_vec()).unwrap_or_default();
-        let read: [(&str, fn(&[u8]) -> bool); 8] = [
+        let read: [(&str, Reads); 8] = [
             ("ciphertext", |b| Ciphertext::parse(b).is_ok()),
             ("share payload", |b| Share::from_payload(b).is_ok()),
             ("signed batch", |b| SignedBatch::from_bytes(b).is_ok()),

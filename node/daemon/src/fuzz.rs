@@ -14,7 +14,10 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, KeyPair, PKCS_ED25519, S
 use std::{collections::BTreeMap, path::Path};
 
 /// A name, and what must hold for every input.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("certificate", certificate), ("config", config)];
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[("certificate", certificate), ("config", config)];
 
 const DOMAIN: &str = "acme.example";
 

@@ -14,7 +14,10 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A name, and what must hold for every input.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] =
     &[("raft-wire", raft_wire), ("ledger-frames", ledger_frames), ("snapshot-chunks", snapshot_chunks)];
 
 /// First inputs that are not among the format vectors.

@@ -7,7 +7,10 @@ use claviger_proto::v1;
 use prost::Message;
 
 /// A name, and what must hold for every input.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("requests", words), ("items", many), ("seal-frames", seal_frames)];
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of this crate.
+pub const TARGETS: &[Target] = &[("requests", words), ("items", many), ("seal-frames", seal_frames)];
 
 const KEY: &str = "tenants/acme/keys/backup";
 const WHO: &str = "spiffe://acme.example/claviger/service/app";
