@@ -79,7 +79,7 @@ fn python() -> bool {
     let missing: Vec<&str> = missing.into_iter().flatten().collect();
     assert!(missing.is_empty() || std::env::var("CI").as_deref() != Ok("true"), "CI=true, and there is no {missing:?}");
     if !missing.is_empty() {
-        println!("skipped: the Python example needs {}; `make setup` installs it", missing.join(", "));
+        eprintln!("skipped: the Python example needs {}; `make setup` installs it", missing.join(", "));
     }
     missing.is_empty()
 }

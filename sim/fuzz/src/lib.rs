@@ -149,7 +149,9 @@ mod tests {
     #[test]
     fn mutants_differ_and_are_the_same_at_each_run() {
         static SUM: AtomicUsize = AtomicUsize::new(0);
-        let sum: Target = ("sum", |input| drop(SUM.fetch_add(input.iter().map(|b| usize::from(*b)).sum(), Relaxed)));
+        let sum: Target = ("sum", |input| {
+            SUM.fetch_add(input.iter().map(|b| usize::from(*b)).sum(), Relaxed);
+        });
         let run = || {
             SUM.store(0, Relaxed);
             exercise(&[sum], &[vec![7; 40]], 500);
