@@ -519,6 +519,30 @@ LABELS = [
 ]  # fmt: skip
 
 
+def place(term, leader, index):
+    return u64(term) + u64(leader) + u64(index)
+
+
+def snapshot(lineage):
+    def ids(*numbers):
+        return listed(*[u64(n) for n in numbers])
+
+    def pair(table, key, value):
+        return u8(table) + lp(key) + lp(value)
+
+    members = u8(1) + place(3, 2, 40) + listed(ids(1, 2, 3), ids(1, 2, 4)) + ids(1, 2, 3, 4)
+    head = b"CLVS" + u16(1) + lineage + u64(1) + place(4, 3, 57) + members + u64(50) + u64(52) + u64(1_700_000_060_000) + fill(1) + fill(2)
+    first = [pair(1, fill(3, 49), u64(7) + b"value"), pair(1, fill(4, 49), u64(8))]
+    second = [pair(2, b"a", b"state"), pair(2, b"p/last", b"position")]
+    chunks = [u8(1) + u64(n) + listed(*pairs) for n, pairs in enumerate([first, second])]
+    bytes_of_pairs = 49 + 13 + 49 + 8 + 1 + 5 + 6 + 8
+    parts, links = [*chunks, u8(2) + u64(2) + u64(4) + u64(bytes_of_pairs)], []
+    for part in parts:
+        links.append(sha256(links[-1] if links else sha256(head), part))
+    whole = lp(head) + b"".join(lp(part) + link for part, link in zip(parts, links))
+    return {"header": head, "image": sha256(head), "parts": parts, "links": links, "file": whole}
+
+
 def fill(byte, n=32):
     return bytes([byte]) * n
 
@@ -607,6 +631,7 @@ def vectors():
         "members": members(lineage),
         "transit": transit(lineage, root),
         "ceremony": ceremony(lineage, sharing[0]["shares"][0]["payload"]),
+        "snapshot": snapshot(lineage),
         "lthash": [
             {"elements": e, "bytes_sha256": sha256(lthash(e))} for e in [[], [b""], [b"a"], [b"a", b"b", b"a"], [fill(1, 1000)]]
         ],

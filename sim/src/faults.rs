@@ -17,6 +17,8 @@ use tokio::task::JoinSet;
 
 /// Longest that a slow disk or a starved process is felt once it is over: what was under way then takes its time.
 pub const FELT_MAX: Duration = Duration::from_secs(15);
+/// Longest that a node which was away is watched for needing a snapshot.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(30);
 /// Longest that whoever seals waits.
 const SEAL_WAIT: Duration = Duration::from_secs(90);
 
@@ -74,6 +76,7 @@ impl Blow {
             Kind::SlowLink => self.slow_link().await,
             Kind::Storm => self.storm().await,
             Kind::SnapshotCuts => self.cut_snapshots().await,
+            Kind::SnapshotBlows => self.blow_at_snapshots().await,
             Kind::CrashOne => self.outage(vec![self.someone()]).await,
             Kind::CrashMajority => self.outage(self.majority()).await,
             Kind::CrashAll => self.outage(self.scene.house.all()).await,
@@ -196,6 +199,43 @@ impl Blow {
         self.outage(vec![self.someone()]).await;
         tokio::time::sleep(Duration::from_secs(20)).await;
         self.scene.house.hub.cut_snapshots(0, 0);
+    }
+
+    /// A node is away until it may need a snapshot; then either end of it dies in the middle, and again.
+    async fn blow_at_snapshots(&self) {
+        let (node, house) = (self.someone(), &self.scene.house);
+        house.keep_off(node, true);
+        house.crash(node).await;
+        self.lasts().await;
+        if self.dice.once_in(2) {
+            self.hands_over().await;
+        }
+        house.keep_off(node, false);
+        for _ in 0..self.dice.roll(1..4) {
+            let under_way = house.hub.snapshot_to(node, self.dice.roll(1..12));
+            if !matches!(tokio::time::timeout(SNAPSHOT_WAIT, under_way).await, Ok(Ok(()))) {
+                return;
+            }
+            self.acts();
+            // What has just arrived is still on its way to the disk.
+            tokio::time::sleep(Duration::from_micros(self.dice.spread(50, 50_000))).await;
+            match self.dice.roll(0..3) {
+                0 => house.crash(self.leader()).await,
+                1 => house.crash(node).await,
+                _ => self.flip_staged(node).await,
+            }
+        }
+    }
+
+    async fn flip_staged(&self, node: NodeId) {
+        let house = &self.scene.house;
+        house.keep_off(node, true);
+        house.crash(node).await;
+        if let Some(what) = house.disk(node).damage(Damage::StagedFlip) {
+            house.flipped(node);
+            self.scene.trace.tell(node.0, &format!("its disk is damaged, where a snapshot is taken in: {what}"));
+        }
+        house.keep_off(node, false);
     }
 
     async fn outage(&self, nodes: Vec<NodeId>) {

@@ -89,6 +89,8 @@ struct Dwelling {
     counts: bool,
     /// Its leave to join.
     ticket: Option<String>,
+    /// Whether a bit flipped of a snapshot that it was taking in: it may refuse one.
+    flipped: bool,
 }
 
 /// All nodes.
@@ -137,6 +139,7 @@ impl House {
                 belongs: n <= plan.nodes,
                 counts: n <= plan.nodes,
                 ticket: None,
+                flipped: false,
             }
         };
         let dwellings = (1..=plan.nodes + plan.newcomers).map(|n| (NodeId(n), dwelling(n))).collect();
@@ -293,6 +296,18 @@ impl House {
         self.crash(id).await;
         self.lose(id, what);
         starts
+    }
+
+    /// A bit of a snapshot that a node was taking in has flipped on its disk.
+    pub fn flipped(&self, id: NodeId) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.flipped = true;
+        }
+    }
+
+    /// Whether that has ever happened to it.
+    pub fn was_flipped(&self, id: NodeId) -> bool {
+        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.flipped)
     }
 
     /// The disk of a node was wiped.

@@ -16,6 +16,8 @@ pub fn breaks(mutant: Mutant) -> Promise {
     match mutant {
         Mutant::SnapshotOverNewer | Mutant::CheckpointNotCompared | Mutant::CheckpointNotWitnessed => Promise::States,
         Mutant::SnapshotNotSynced => Promise::Survives,
+        Mutant::SnapshotNotVerified => Promise::States,
+        Mutant::SnapshotChunkSkipped | Mutant::BankSwitchedEarly => Promise::Sound,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
         Mutant::AckBeforeSync | Mutant::SnapshotAnsweredEarly => Promise::Sound,
         Mutant::VoteNotPersisted => Promise::Raft,

@@ -24,6 +24,8 @@ pub enum Kind {
     Storm,
     /// Transfers of snapshots are cut in the middle.
     SnapshotCuts,
+    /// Whoever sends a snapshot or takes one in loses its power in the middle, and a bit of what had come may flip.
+    SnapshotBlows,
     /// One node loses its power.
     CrashOne,
     /// A majority loses its power at once.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 22] = [
+    pub const ALL: [Kind; 23] = [
         Kind::IsolateLeader,
         Kind::Partition,
         Kind::OneWay,
@@ -66,6 +68,7 @@ impl Kind {
         Kind::SlowLink,
         Kind::Storm,
         Kind::SnapshotCuts,
+        Kind::SnapshotBlows,
         Kind::CrashOne,
         Kind::CrashMajority,
         Kind::CrashAll,
@@ -191,7 +194,7 @@ impl Plan {
             pause_ms: dice.spread(600, 2_000),
             patience_ms: dice.spread(2_000, 60_000),
             answer_lost_once_in: *dice.pick(&[0, 20, 100]).expect("not empty"),
-            timings: timings(&dice),
+            timings: kept(timings(&dice), &Dice::of(seed, "snapshots")),
             request_wait: Duration::from_millis(dice.spread(2_000, 30_000)),
             strict_audit: dice.once_in(3),
             weather_once_in: *dice.pick(&[0, 0, 200, 50]).expect("not empty"),
@@ -204,11 +207,13 @@ impl Plan {
             newcomers: Dice::of(seed, "newcomers").roll(0..4).saturating_sub(1),
         };
         plan.faults = plan.draw_faults(&Dice::of(seed, "faults"));
+        plan.draw_snapshot_blows(&Dice::of(seed, "snapshot blows"));
         plan
     }
 
     fn draw_faults(&self, dice: &Dice) -> Vec<Fault> {
-        let mut on: Vec<Kind> = Kind::ALL.into_iter().filter(|_| dice.roll(0..5) < 3).collect();
+        let drawn = Kind::ALL.into_iter().filter(|kind| *kind != Kind::SnapshotBlows);
+        let mut on: Vec<Kind> = drawn.filter(|_| dice.roll(0..5) < 3).collect();
         // A disk lost for good is rare, and leaves the rest with less to lose.
         on.retain(|kind| !kind.is_final() || dice.once_in(3));
         if on.is_empty() {
@@ -226,6 +231,18 @@ impl Plan {
             at += dice.roll(gap_ms / 2..gap_ms * 2);
         }
         faults
+    }
+
+    /// These have dice of their own: a seed's other faults stay what they were.
+    fn draw_snapshot_blows(&mut self, dice: &Dice) {
+        let (last, count) =
+            (self.length.as_millis() as u64 - 60_000, if dice.once_in(2) { dice.roll(1..5) } else { 0 });
+        for _ in 0..count {
+            let (at, lasts) = (dice.roll(5_000..last), dice.spread(2_000, 60_000));
+            let (at, lasts) = (Duration::from_millis(at), Duration::from_millis(lasts));
+            self.faults.push(Fault { number: self.faults.len(), at, lasts, kind: Kind::SnapshotBlows });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
     }
 
     /// How many nodes may be lost for good.
@@ -247,6 +264,19 @@ fn timings(dice: &Dice) -> Timings {
         log_entries_kept: dice.spread(1, kept),
         checkpoint_entries: dice.spread(10, 300),
         tick_ms: dice.spread(2_000, 60_000),
+        ..Timings::default()
+    }
+}
+
+/// How much of the log is kept for those who lag, in entries and in bytes, and how small a snapshot is cut.
+fn kept(timings: Timings, dice: &Dice) -> Timings {
+    let bytes = if dice.once_in(2) { dice.spread(4 << 10, 4 << 20) } else { 64 << 20 };
+    Timings {
+        log_bytes_kept: bytes,
+        log_entries_max: timings.log_entries_kept + dice.spread(1, 2_000),
+        log_bytes_max: bytes * dice.roll(1..8),
+        snapshot_chunk_bytes: dice.spread(300, 60_000) as usize,
+        ..timings
     }
 }
 

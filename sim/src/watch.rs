@@ -78,6 +78,10 @@ pub fn look(scene: &Scene) {
         let ledger = life.node.ledger();
         let status = ledger.status();
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
+        let sound = status.snapshots_refused == 0 || scene.house.was_flipped(life.id);
+        scene
+            .board
+            .expect(Promise::Sound, sound, || format!("node {} refuses a snapshot that nothing has harmed", life.id));
         scene.promises.raft.log(life.id, status.applied_index, &scene.house.disk(life.id));
         scene.promises.time.node_time(life.id, life.number, status.revision.sequence, status.revision.cluster_time);
         if let Some(since) = strays.get(&life.id) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use claviger_core::name::{NodeId, VerifyingKey};
 use claviger_core::time::UnixMs;
-use claviger_proto::peer::v1::{RaftAppend, RaftRequest, SnapshotChunk, raft_request};
+use claviger_proto::peer::v1::{RaftAppend, RaftRequest, SnapshotPart, raft_request};
 use claviger_sim::clock::SkewedClock;
 use claviger_sim::disk::{Damage, DiskWeather, Honesty, SimDisk};
 use claviger_sim::entropy::SeededEntropy;
@@ -205,13 +205,18 @@ fn a_flipped_bit_is_seen_raw_or_fails_its_checksum() {
     simulate(async {
         for space in Space::ALL {
             let disk = disk(3);
-            assert_eq!(disk.damage(Damage::BitFlip), None, "nothing is there");
+            let (kind, other) = match space {
+                Space::RecordsOdd | Space::MachineOdd => (Damage::StagedFlip, Damage::BitFlip),
+                _ => (Damage::BitFlip, Damage::StagedFlip),
+            };
+            assert_eq!(disk.damage(kind), None, "nothing is there");
             put(&disk, space, 1, b"value").await.unwrap();
             put(&disk, space, 2, b"").await.unwrap();
-            let told = disk.damage(Damage::BitFlip).unwrap();
+            assert_eq!(disk.damage(other), None, "what is the state, and what is not, are harmed apart");
+            let told = disk.damage(kind).unwrap();
             assert!(told.ends_with(&format!("of {space:?}/01 is flipped")), "{told}");
             let read = disk.read(space, &[1]);
-            if matches!(space, Space::Records | Space::Machine) {
+            if !matches!(space, Space::Node | Space::Log | Space::Raft) {
                 assert_eq!(bits_apart(&read.unwrap().unwrap(), b"value"), 1);
                 continue;
             }
@@ -443,7 +448,7 @@ fn a_snapshot_is_cut_in_the_middle_and_nothing_else_is() {
         let town = Town::new(Weather::FAIR);
         let raft = |body| RaftRequest { envelope: None, body: Some(body) }.encode_to_vec();
         let append = raft(raft_request::Body::Append(RaftAppend::default()));
-        let chunk = raft(raft_request::Body::Snapshot(SnapshotChunk::default()));
+        let chunk = raft(raft_request::Body::Snapshot(SnapshotPart::default()));
         let send = |body: &Vec<u8>| town.caller.call("there", frame(FrameKind::Raft, body.clone()), LIMIT);
         town.hub.cut_snapshots(10_000, 1);
         send(&append).await.unwrap();

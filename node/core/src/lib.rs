@@ -34,6 +34,7 @@ pub mod roster;
 pub mod secret;
 pub mod share;
 pub mod slot;
+pub mod snapshot;
 pub mod ticket;
 pub mod time;
 pub mod transit;

@@ -66,6 +66,12 @@ mutants! {
     TruncationKeepsApplied "truncation-keeps-applied";
     /// A snapshot is installed although the state is newer.
     SnapshotOverNewer "snapshot-over-newer-state";
+    /// A snapshot is made the state although what lies on the disk is not what was sent.
+    SnapshotNotVerified "snapshot-not-verified";
+    /// A transfer that goes on after a cut leaves out a chunk.
+    SnapshotChunkSkipped "snapshot-chunk-skipped";
+    /// The disk says that a snapshot is the state before all of it is there.
+    BankSwitchedEarly "generation-switched-early";
     /// A checkpoint is written whatever the other voters say.
     CheckpointNotWitnessed "checkpoint-not-witnessed";
     /// A checkpoint that differs is passed over.

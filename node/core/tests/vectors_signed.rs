@@ -4,7 +4,7 @@
 use claviger_core::address::Announcement;
 use claviger_core::ceremony::{CeremonyKey, SignedCeremonyKey};
 use claviger_core::chance::{Chance, Fresh};
-use claviger_core::codec::Canonical;
+use claviger_core::codec::{Canonical, Writer};
 use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::kem::KemSecret;
@@ -15,6 +15,7 @@ use claviger_core::roster::{Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret32;
 use claviger_core::share::Share;
 use claviger_core::slot::Root;
+use claviger_core::snapshot::{Ids, ImagePair, ImageTable, LogPlace, Members, Progress, SnapshotChunk, SnapshotHeader};
 use claviger_core::ticket::Ticket;
 use claviger_core::time::UnixMs;
 use claviger_core::transit::{self, OneTimeKey};
@@ -105,6 +106,53 @@ fn records(key: RecordKey, grant: RecordKey) -> Txn {
 fn bare((i, effect): (u8, Effect)) -> Txn {
     let id = TxnId([0x30 + i; 16]);
     Txn { id, turn: 4, decided_at: UnixMs(5), relies: vec![], puts: vec![], deletes: vec![], effect }
+}
+
+#[test]
+fn snapshots_are_cut_alike() {
+    let v = vectors("snapshot");
+    let ids = |ids: &[u64]| Ids(ids.to_vec());
+    let header = SnapshotHeader {
+        lineage: lineage(),
+        generation: 1,
+        last: LogPlace { term: 4, leader: 3, index: 57 },
+        members: Members {
+            place: Some(LogPlace { term: 3, leader: 2, index: 40 }),
+            voters: vec![ids(&[1, 2, 3]), ids(&[1, 2, 4])],
+            nodes: ids(&[1, 2, 3, 4]),
+        },
+        sequence: 50,
+        turn: 52,
+        time: UnixMs(1_700_000_060_000),
+        shared: Digest([1; 32]),
+        local: Digest([2; 32]),
+    };
+    assert_eq!(header.to_bytes(), bytes(&v["header"]));
+    assert_eq!(SnapshotHeader::from_bytes(&bytes(&v["header"])), Ok(header.clone()));
+    assert_eq!(header.image().0, array(&v["image"]));
+    let pair = |table, key: &[u8], value: &[u8]| ImagePair { table, key: key.to_vec(), value: value.to_vec() };
+    let (records, machine) = (ImageTable::Records, ImageTable::Machine);
+    let chunks = [
+        vec![pair(records, &[3; 49], b"\0\0\0\0\0\0\0\x07value"), pair(records, &[4; 49], &8_u64.to_be_bytes())],
+        vec![pair(machine, b"a", b"state"), pair(machine, b"p/last", b"position")],
+    ];
+    let (mut given, mut taken) = (Progress::begin(header.image()), Progress::begin(header.image()));
+    let mut file = lp(&header.to_bytes());
+    let mut parts: Vec<_> = (0..).zip(chunks).map(|(number, pairs)| SnapshotChunk { number, pairs }).collect();
+    let mut cut: Vec<_> = parts.drain(..).map(|chunk| given.give(chunk).unwrap()).collect();
+    cut.push(given.close());
+    for ((part, link), n) in cut.iter().zip(0..) {
+        assert_eq!((part, link.0), (&bytes(&v["parts"][n]), array(&v["links"][n])));
+        assert!(taken.take(part, link).is_ok());
+        file.extend(lp(part).iter().chain(&link.0));
+    }
+    assert_eq!(file, bytes(&v["file"]));
+}
+
+fn lp(bytes: &[u8]) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.lp(bytes);
+    w.into_bytes()
 }
 
 #[test]

@@ -125,6 +125,9 @@ fn node_config(config: &Config, ticket: Option<Ticket>) -> Result<NodeConfig, Fa
             election_max_ms: raft.election_max_ms,
             snapshot_entries: raft.snapshot_entries,
             log_entries_kept: raft.keep_entries,
+            log_bytes_kept: raft.keep_bytes,
+            log_entries_max: raft.keep_entries_max,
+            log_bytes_max: raft.keep_bytes_max,
             ..Timings::default()
         },
         strict_audit: config.strict_audit,

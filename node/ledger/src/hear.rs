@@ -4,7 +4,7 @@ use crate::acquaint::Acquaint;
 use crate::barrier::Barrier;
 use crate::install::Installer;
 use crate::peers::{Peers, Turned};
-use crate::raft::snapshot::{Inbox, Progress};
+use crate::raft::intake::{Intake, Taken};
 use crate::raft::wire::{Unreadable, Wire, need};
 use crate::raft::{Membership, Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
 use crate::witness::Witness;
@@ -38,7 +38,7 @@ pub(crate) struct Ear {
     pub installer: Installer,
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
-    pub inbox: Inbox,
+    pub intake: Intake,
     pub acquaint: Arc<Acquaint>,
 }
 
@@ -64,7 +64,8 @@ impl Ear {
             raft_request::Body::Append(append) => raft_reply::Body::Append(self.append(from, append).await?),
             raft_request::Body::Vote(vote) => raft_reply::Body::Vote(self.vote(from, vote, false).await?),
             raft_request::Body::PreVote(vote) => raft_reply::Body::Vote(self.vote(from, vote, true).await?),
-            raft_request::Body::Snapshot(chunk) => raft_reply::Body::Snapshot(self.snapshot(from, chunk).await?),
+            raft_request::Body::Offer(offer) => raft_reply::Body::Snapshot(self.offer(from, offer).await?),
+            raft_request::Body::Snapshot(part) => raft_reply::Body::Snapshot(self.snapshot(from, part).await?),
             raft_request::Body::Transfer(transfer) => raft_reply::Body::Transfer(self.transfer(from, transfer).await?),
         };
         self.peers.seal(from, pb::RaftReply { envelope: None, body: Some(body) })
@@ -112,34 +113,45 @@ impl Ear {
         Ok(response.map_err(stopped)?.to_wire())
     }
 
-    async fn snapshot(&self, from: NodeId, chunk: pb::SnapshotChunk) -> Result<pb::SnapshotReply, Turned> {
-        self.speaks_for_itself(from, &need(chunk.vote).map_err(unreadable)?)?;
-        let vote = match self.inbox.take(from, chunk, self.peers.lineage()).map_err(unreadable)? {
-            Progress::Taken => self.own_vote(),
-            Progress::Whole { vote, .. } if vote < self.own_vote() => self.own_vote(),
-            Progress::Whole { vote, meta, image } => {
-                self.proper(from, &vote, &meta).await?;
+    async fn offer(&self, from: NodeId, offer: pb::SnapshotOffer) -> Result<pb::SnapshotReply, Turned> {
+        let vote: Vote = need(offer.vote).map_err(unreadable)?;
+        self.speaks_for_itself(from, &vote)?;
+        if vote < self.own_vote() {
+            return Ok(self.outvoted());
+        }
+        let (next, digest) = self.intake.offer(offer, self.peers.lineage()).await?;
+        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest: Bytes::copy_from_slice(&digest.0) })
+    }
+
+    async fn snapshot(&self, from: NodeId, part: pb::SnapshotPart) -> Result<pb::SnapshotReply, Turned> {
+        let vote: Vote = need(part.vote).map_err(unreadable)?;
+        self.speaks_for_itself(from, &vote)?;
+        if vote < self.own_vote() {
+            return Ok(self.outvoted());
+        }
+        let vote = match self.intake.take(part, self.peers.lineage()).await? {
+            Taken::More(next, digest) => {
+                let digest = Bytes::copy_from_slice(&digest.0);
+                return Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest });
+            }
+            Taken::Whole { vote, .. } if vote < self.own_vote() => self.own_vote(),
+            Taken::Whole { vote, meta, image } => {
+                proper(&vote, &meta)?;
                 let snapshot = Snapshot { meta, snapshot: image };
                 #[cfg(feature = "mutants")]
                 let snapshot = match self.install_older(snapshot).await {
                     Some(newer) => newer,
-                    None => return Ok(pb::SnapshotReply { vote: Some(self.own_vote().to_wire()) }),
+                    None => return Ok(self.outvoted()),
                 };
                 self.installer.install(vote, snapshot).await?
             }
         };
-        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()) })
+        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), ..Default::default() })
     }
 
-    /// A snapshot ends in no later term than its leader's, and its members are in the roster.
-    async fn proper(&self, from: NodeId, vote: &Vote, meta: &SnapshotMeta) -> Result<(), Turned> {
-        if meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id) {
-            return Err(Turned::StrangeVote);
-        }
-        if self.peers.seats(meta.last_membership.membership(), true) {
-            return Ok(());
-        }
-        self.seated(from, meta.last_membership.membership(), true).await
+    /// To a leader that was overtaken: by whom.
+    fn outvoted(&self) -> pb::SnapshotReply {
+        pb::SnapshotReply { vote: Some(self.own_vote().to_wire()), ..Default::default() }
     }
 
     /// For a planted bug: installs a snapshot that is older than the state, past Raft, which would compare. Gives every
@@ -217,6 +229,12 @@ impl Ear {
 fn believable(from: NodeId, theirs: &Vote, own: &Vote) -> bool {
     let near = theirs.leader_id.term <= own.leader_id.term.saturating_add(TERMS_AHEAD_MAX);
     theirs.leader_id.node_id == from.0 && near
+}
+
+/// A snapshot ends in no later term than its leader's. That its members are in its roster was looked at when it was proven.
+fn proper(vote: &Vote, meta: &SnapshotMeta) -> Result<(), Turned> {
+    let later = meta.last_log_id.is_none_or(|last| last.leader_id > vote.leader_id);
+    if later { Err(Turned::StrangeVote) } else { Ok(()) }
 }
 
 /// What became of a batch that this node's Raft was given.

@@ -1,6 +1,7 @@
 //! The handle: everything that the rest of the node does with the ledger.
 
 use crate::acquaint::{Acquaint, Acquainted};
+use crate::bank::Bank;
 use crate::barrier::Barrier;
 use crate::figures::Figures;
 use crate::hear::Ear;
@@ -10,10 +11,11 @@ use crate::machine::{LoadFailed, Machine, lineage_of};
 use crate::node_files::NodeFiles;
 use crate::peers::Peers;
 use crate::propose::Proposer;
+use crate::purge::{Bounds, Purger};
 use crate::raft::Raft;
+use crate::raft::intake::Intake;
 use crate::raft::log::Log;
 use crate::raft::network::Links;
-use crate::raft::snapshot::Inbox;
 use crate::raft::store::{Stage, Store};
 use crate::usher::Usher;
 use crate::witness::Witness;
@@ -69,6 +71,7 @@ struct Parts {
     log: Log,
     stage: Arc<Stage>,
     acquaint: Arc<Acquaint>,
+    intake: Intake,
     proposer: Arc<Proposer>,
     barrier: Arc<Barrier>,
     keeper: Arc<Keeper>,
@@ -85,14 +88,16 @@ impl Ledger {
         let files = NodeFiles::open(&config, world.disk.clone(), &*world.entropy).await?;
         let halt = Halt::new(observer.clone());
         let lineage = files.genesis().as_ref().map(lineage_of);
-        let machine = Machine::load(&*world.disk, lineage).map_err(not_loaded)?;
+        let bank = Bank::current(&*world.disk).map_err(not_loaded)?;
+        let machine = Machine::load(&bank.of(world.disk.clone()), lineage).map_err(not_loaded)?;
         let log = Log::open(world.disk.clone(), halt.clone()).map_err(not_opened)?;
-        let store =
-            Store::open(world.disk.clone(), log.clone(), machine, observer, halt.clone()).map_err(not_loaded)?;
+        let (disk, chunk_bytes) = (world.disk.clone(), config.timings.snapshot_chunk_bytes);
+        let store = Store::open(disk, log.clone(), machine, observer, halt.clone(), chunk_bytes).map_err(not_loaded)?;
         if log.purged() > store.last() {
             return Err(StartFailed::Damaged("the state is older than the beginning of Raft's log"));
         }
         let stage = store.stage();
+        let intake = Intake::open(world.disk.clone(), stage.clone()).await.map_err(StartFailed::Disk)?;
         let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
         let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
         let peers = Arc::new(peers);
@@ -101,9 +106,10 @@ impl Ledger {
         }
         files.announced()?.into_iter().for_each(|said| peers.hear_address(said));
         let raft_config = raft_config(&config)?;
-        let raft = Raft::new(node.0, raft_config, Links(peers.clone()), log.clone(), store).await;
+        let links = Links { peers: peers.clone(), stage: stage.clone() };
+        let raft = Raft::new(node.0, raft_config, links, log.clone(), store).await;
         let raft = raft.map_err(|fatal| StartFailed::Raft(fatal.to_string()))?;
-        let parts = Parts::new(config, world, files, peers, raft, log, stage, halt);
+        let parts = Parts::new(config, world, files, peers, raft, log, stage, intake, halt);
         parts.begin();
         Ok(Ledger(Arc::new(parts)))
     }
@@ -343,6 +349,8 @@ impl Ledger {
             agreed_index: soundness.agreed,
             proven: soundness.proven(),
             state,
+            snapshots_resumed: self.0.intake.counts().0,
+            snapshots_refused: self.0.intake.counts().1,
         }
     }
 
@@ -431,9 +439,35 @@ impl Ledger {
 }
 
 #[cfg(test)]
+use {crate::raft::picture::Picture, crate::raft::snapshot::Image};
+
+#[cfg(test)]
 impl Ledger {
     pub(crate) fn proposer(&self) -> &Proposer {
         &self.0.proposer
+    }
+
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.0.stage
+    }
+
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.0.intake
+    }
+
+    pub(crate) fn installer(&self) -> &Installer {
+        &self.0.ear.installer
+    }
+
+    /// What this node would send to another.
+    pub(crate) async fn picture(&self) -> Arc<Picture> {
+        match self.0.raft.get_snapshot().await {
+            Ok(Some(snapshot)) => match snapshot.snapshot {
+                Image::Own(picture) => picture,
+                Image::Proven(_) => panic!("a node sends its own state"),
+            },
+            Ok(None) | Err(_) => panic!("there is a state to send"),
+        }
     }
 }
 
@@ -447,6 +481,7 @@ impl Parts {
         raft: Raft,
         log: Log,
         stage: Arc<Stage>,
+        intake: Intake,
         halt: Halt,
     ) -> Parts {
         let timings = config.timings;
@@ -478,11 +513,13 @@ impl Parts {
             installer: Installer::new(raft.clone(), log.clone()),
             barrier: ear_barrier,
             witness,
-            inbox: Inbox::default(),
+            intake: intake.clone(),
             acquaint: acquaint.clone(),
         };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
-        Parts { config, files, peers, raft, log, stage, acquaint, proposer, barrier, keeper, ear, halt, pinning, tasks }
+        Parts {
+            config, files, peers, raft, log, stage, intake, acquaint, proposer, barrier, keeper, ear, halt, pinning, tasks,
+        }
     }
 
     async fn pin(&self, genesis: Genesis) -> Result<Lineage, PinRefused> {
@@ -544,7 +581,15 @@ impl Parts {
         let (metrics, log, halt) = (self.raft.metrics(), self.log.clone(), self.halt.clone());
         let (raft, stage, node) = (self.raft.clone(), self.stage.clone(), self.config.node);
         let usher = Arc::new(Usher { raft, stage, node });
+        let purger = Purger {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            stage: self.stage.clone(),
+            intake: self.intake.clone(),
+            bounds: Bounds::of(&self.config.timings),
+        };
         *self.tasks.lock() = vec![
+            runtime::spawn(purger.run()),
             runtime::spawn(async move { barrier.run().await }),
             runtime::spawn(proposer.run()),
             runtime::spawn(keeper.run()),
@@ -589,7 +634,8 @@ fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
         election_timeout_min: election_min_ms,
         election_timeout_max: election_max_ms,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.timings.snapshot_entries),
-        max_in_snapshot_log_to_keep: config.timings.log_entries_kept,
+        // How much is kept is decided in `purge.rs`.
+        max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: config.timings.snapshot_entries,
         enable_pre_vote: Some(true),
         enable_leader_restore: Some(false),

@@ -7,6 +7,7 @@
 //! The only crate that names openraft. What it must never contain: keys, plaintext, policy.
 
 mod acquaint;
+mod bank;
 mod barrier;
 mod figures;
 #[cfg(any(test, feature = "fuzz"))]
@@ -20,6 +21,7 @@ mod machine;
 mod node_files;
 mod peers;
 mod propose;
+mod purge;
 mod raft;
 #[cfg(test)]
 mod tests;

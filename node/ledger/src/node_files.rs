@@ -1,9 +1,9 @@
 //! What a data folder says of itself: whose it is, which disk it is, which cluster it is pinned to, how often it has
 //! been started on.
 
+use crate::bank::AFTER_ALL_KEYS;
 use crate::machine::Chain;
 use crate::peers::Ahead;
-use crate::raft::store::AFTER_ALL_KEYS;
 use crate::{LedgerConfig, PinRefused, StartFailed};
 use claviger_core::address::Announcement;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
@@ -228,7 +228,7 @@ fn chain_bytes(ahead: &Ahead) -> Vec<u8> {
 
 /// Makes a folder as new, but for its page: this is the same disk.
 fn clear(batch: &mut Batch) {
-    for space in [Space::Log, Space::Raft, Space::Machine, Space::Records] {
+    for space in Space::ALL.into_iter().filter(|space| *space != Space::Node) {
         batch.delete_range(space, &[][..], &AFTER_ALL_KEYS[..]);
     }
     batch

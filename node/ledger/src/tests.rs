@@ -22,6 +22,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+mod snapshots;
+
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// A disk in memory. Every write takes a millisecond.
@@ -135,7 +137,7 @@ impl Rig {
             node: NodeId(1),
             cluster: genesis().cluster,
             addresses: BTreeMap::from([(NodeId(1), "here".into())]),
-            timings: Timings::default(),
+            timings: Timings { snapshot_chunk_bytes: 150, ..Timings::default() },
         };
         let world = World {
             disk: self.disk.clone(),

@@ -4,6 +4,7 @@ use claviger_core::header::HeaderLink;
 use claviger_core::name::{DiskId, Lineage, NodeId, Segment, TxnId};
 use claviger_core::record::{RecordKey, Version};
 use claviger_core::roster::{Founding, Roster};
+use claviger_core::snapshot::CHUNK_BYTES;
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Batch, Checkpoint, SignedBatch};
 use claviger_world::clock::Clock;
@@ -40,8 +41,16 @@ pub struct Timings {
     pub election_max_ms: u64,
     /// Log entries between two snapshots.
     pub snapshot_entries: u64,
-    /// Log entries that are kept although a snapshot covers them.
+    /// Keys and values that one chunk of a snapshot is filled up to, in bytes.
+    pub snapshot_chunk_bytes: usize,
+    /// Log entries that are kept although a snapshot covers them, whoever needs them.
     pub log_entries_kept: u64,
+    /// Bytes of such entries that are kept, at most.
+    pub log_bytes_kept: u64,
+    /// Log entries that are kept for a follower that needs them. One that is further behind gets a snapshot.
+    pub log_entries_max: u64,
+    /// Bytes of such entries that are kept, at most.
+    pub log_bytes_max: u64,
     /// Log entries between two checkpoints.
     pub checkpoint_entries: u64,
     /// Between two ticks of cluster time, in milliseconds.
@@ -55,7 +64,11 @@ impl Default for Timings {
             election_min_ms: 300,
             election_max_ms: 600,
             snapshot_entries: 5_000,
+            snapshot_chunk_bytes: CHUNK_BYTES,
             log_entries_kept: 1_000,
+            log_bytes_kept: 64 << 20,
+            log_entries_max: 100_000,
+            log_bytes_max: 512 << 20,
             checkpoint_entries: 1_000,
             tick_ms: 60_000,
         }
@@ -412,4 +425,8 @@ pub struct Status {
     pub proven: bool,
     /// The state that this node would checkpoint now; none until it has applied an entry in this life.
     pub state: Option<Checkpoint>,
+    /// Snapshots that went on where they were cut, since the start.
+    pub snapshots_resumed: u64,
+    /// Snapshots that had come whole and were not what they should be, since the start: its disk, or the sender's, is bad.
+    pub snapshots_refused: u64,
 }

@@ -99,6 +99,8 @@ fn family_name(space: Space) -> &'static str {
         Space::Raft => "raft",
         Space::Records => "records",
         Space::Machine => "machine",
+        Space::RecordsOdd => "records-odd",
+        Space::MachineOdd => "machine-odd",
     }
 }
 

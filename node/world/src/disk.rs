@@ -16,15 +16,20 @@ pub enum Space {
     Log = 1,
     /// Raft's vote, committed and purged positions.
     Raft = 2,
-    /// Records, by record key.
+    /// Records, by record key. Of two banks that take turns, this is the even one.
     Records = 3,
-    /// The state machine's own memory: applied position, outcomes, tombstones, collection versions, hashes.
+    /// The state machine's own memory: applied position, outcomes, tombstones, collection versions, hashes. The even bank.
     Machine = 4,
+    /// The odd bank of `Records`: where a snapshot is put while the even one is the state, and the other way round.
+    RecordsOdd = 5,
+    /// The odd bank of `Machine`.
+    MachineOdd = 6,
 }
 
 impl Space {
     /// All of them, in order.
-    pub const ALL: [Space; 5] = [Space::Node, Space::Log, Space::Raft, Space::Records, Space::Machine];
+    pub const ALL: [Space; 7] =
+        [Space::Node, Space::Log, Space::Raft, Space::Records, Space::Machine, Space::RecordsOdd, Space::MachineOdd];
 }
 
 /// One change of a batch.

@@ -26,6 +26,10 @@ const TIMINGS: Timings = Timings {
     election_max_ms: 600,
     snapshot_entries: 150,
     log_entries_kept: 20,
+    log_bytes_kept: 1 << 20,
+    log_entries_max: 300,
+    log_bytes_max: 2 << 20,
+    snapshot_chunk_bytes: 4_096,
     checkpoint_entries: 100,
     tick_ms: 3_000,
 };

@@ -19,6 +19,8 @@ pub enum Damage {
     LostWrite,
     /// The value of such a pair stands under another key of its space too.
     MisdirectedWrite,
+    /// One bit of a value in the bank that is not the state: of a snapshot that is being taken in.
+    StagedFlip,
     /// One bit of an audit file, not in its newest part where the file is long enough.
     AuditFlip,
 }
@@ -86,6 +88,7 @@ impl SimDisk {
             Damage::BitFlip => flip_bit(platter, dice),
             Damage::LostWrite => lose_write(platter, dice),
             Damage::MisdirectedWrite => misdirect_write(platter, dice),
+            Damage::StagedFlip => flip_staged(platter, dice),
             Damage::AuditFlip => flip_audit(platter, dice),
         }
     }
@@ -135,6 +138,15 @@ impl Platter {
         self.values.get(key)?.last()?.1.as_ref()
     }
 
+    /// The bank that is not the state: what is harmed there harms a snapshot at most.
+    fn other_bank(&self) -> [Space; 2] {
+        let count = self.newest(&(Space::Raft, Bytes::from_static(b"bank")));
+        match count.and_then(|count| count.last()).is_some_and(|last| last % 2 == 1) {
+            true => [Space::Records, Space::Machine],
+            false => [Space::RecordsOdd, Space::MachineOdd],
+        }
+    }
+
     /// Puts a value there, or takes it away, past every batch.
     fn forge(&mut self, key: &Key, value: Option<Bytes>) {
         match (value, self.values.get_mut(key).and_then(|held| held.last_mut())) {
@@ -148,9 +160,11 @@ impl Platter {
 
 fn flip_bit(platter: &mut Platter, dice: &Dice) -> Option<String> {
     let whole = |key: &Key, value: &Bytes| !value.is_empty() && !platter.mismatched.contains(key);
+    let other = platter.other_bank();
     let inhabited = |space: &Space| platter.live().any(|(key, value)| key.0 == *space && whole(key, value));
     // The space first: else it would be the log's almost every time.
-    let space = one_of(Space::ALL.into_iter().filter(inhabited).collect(), dice)?;
+    let of_the_state = Space::ALL.into_iter().filter(|space| !other.contains(space));
+    let space = one_of(of_the_state.filter(inhabited).collect(), dice)?;
     let keys = platter.live().filter(|(key, value)| key.0 == space && whole(key, value));
     let key = one_of(keys.map(|(key, _)| key.clone()).collect(), dice)?;
     let mut value = platter.newest(&key)?.to_vec();
@@ -164,10 +178,21 @@ fn flip_bit(platter: &mut Platter, dice: &Dice) -> Option<String> {
     Some(told)
 }
 
+fn flip_staged(platter: &mut Platter, dice: &Dice) -> Option<String> {
+    let other = platter.other_bank();
+    let staged = platter.live().filter(|(key, value)| other.contains(&key.0) && !value.is_empty());
+    let (key, value) = one_of(staged.map(owned).collect(), dice)?;
+    let mut value = value.to_vec();
+    let (byte, bit) = flip(&mut value, dice);
+    platter.forge(&key, Some(value.into()));
+    Some(format!("bit {bit} of byte {byte} of {} is flipped", Shown(&key)))
+}
+
 fn lose_write(platter: &mut Platter, dice: &Dice) -> Option<String> {
+    let other = platter.other_bank();
     let written = platter.previous.iter().filter(|(key, before)| {
         let now = platter.newest(key);
-        now.is_some() && now != before.as_ref()
+        now.is_some() && now != before.as_ref() && !other.contains(&key.0)
     });
     let (key, before) = one_of(written.map(|(key, before)| (key.clone(), before.clone())).collect(), dice)?;
     let told = match &before {
@@ -179,7 +204,9 @@ fn lose_write(platter: &mut Platter, dice: &Dice) -> Option<String> {
 }
 
 fn misdirect_write(platter: &mut Platter, dice: &Dice) -> Option<String> {
-    let raw: Vec<(Key, Bytes)> = platter.live().filter(|(key, _)| is_raw(key.0)).map(owned).collect();
+    let other = platter.other_bank();
+    let raw = platter.live().filter(|(key, _)| is_raw(key.0) && !other.contains(&key.0));
+    let raw: Vec<(Key, Bytes)> = raw.map(owned).collect();
     let (source, value) = one_of(raw.clone(), dice)?;
     let others = raw.into_iter().filter(|(key, held)| key.0 == source.0 && *held != value);
     let (target, _) = one_of(others.collect(), dice)?;

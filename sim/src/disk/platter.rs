@@ -219,7 +219,7 @@ impl Platter {
 /// Whether the node has hashes of its own over what is in the space. Over the others stand RocksDB's checksums alone.
 pub(super) fn is_raw(space: Space) -> bool {
     match space {
-        Space::Records | Space::Machine => true,
+        Space::Records | Space::Machine | Space::RecordsOdd | Space::MachineOdd => true,
         Space::Node | Space::Log | Space::Raft => false,
     }
 }

@@ -119,6 +119,11 @@ impl Hub {
         self.wires.cut_snapshots(ms, once_in);
     }
 
+    /// Completes when so many more pieces of a snapshot have left for a node: at least one.
+    pub fn snapshot_to(&self, to: NodeId, pieces: u64) -> tokio::sync::oneshot::Receiver<()> {
+        self.wires.snapshot_to(to, pieces)
+    }
+
     /// How many frames and answers have arrived, and how many were lost.
     pub fn counts(&self) -> (u64, u64) {
         self.wires.counts()

@@ -9,6 +9,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// How bad the network is.
@@ -52,10 +53,18 @@ struct State {
     slow_us: BTreeMap<Way, u64>,
     /// For how many milliseconds a snapshot is cut, and once in how many chunks.
     cut_snapshots: (u64, u64),
+    /// Who wants to be told when so many more pieces of a snapshot have left for a node.
+    lookouts: Vec<Lookout>,
     delivered: u64,
     lost: u64,
     snapshots_cut: u64,
     doubled: u64,
+}
+
+struct Lookout {
+    to: NodeId,
+    left: u64,
+    seen: oneshot::Sender<()>,
 }
 
 /// Dice for each kind of fault, so that one that is switched off moves no other.
@@ -89,6 +98,7 @@ impl Wires {
             cut_until: BTreeMap::new(),
             slow_us: BTreeMap::new(),
             cut_snapshots: (0, 0),
+            lookouts: Vec::new(),
             delivered: 0,
             lost: 0,
             snapshots_cut: 0,
@@ -120,6 +130,12 @@ impl Wires {
 
     pub(super) fn cut_snapshots(&self, ms: u64, once_in: u64) {
         self.0.lock().cut_snapshots = (ms, once_in);
+    }
+
+    pub(super) fn snapshot_to(&self, to: NodeId, pieces: u64) -> oneshot::Receiver<()> {
+        let (seen, told) = oneshot::channel();
+        self.0.lock().lookouts.push(Lookout { to, left: pieces, seen });
+        told
     }
 
     pub(super) fn counts(&self) -> (u64, u64) {
@@ -164,7 +180,11 @@ impl Wires {
     pub(super) fn meet(&self, from: NodeId, to: NodeId, frame: &Frame) {
         let mut state = self.0.lock();
         let (ms, once_in) = state.cut_snapshots;
-        if once_in > 0 && is_snapshot(frame) && state.chances.snapshots.once_in(once_in) {
+        if (once_in == 0 && state.lookouts.is_empty()) || !is_snapshot(frame) {
+            return;
+        }
+        state.look_out(to);
+        if once_in > 0 && state.chances.snapshots.once_in(once_in) {
             state.cut_until.insert((from, to), Instant::now() + Duration::from_millis(ms));
             state.snapshots_cut += 1;
         }
@@ -172,6 +192,15 @@ impl Wires {
 }
 
 impl State {
+    /// Tells whoever has waited for the last of so many pieces.
+    fn look_out(&mut self, to: NodeId) {
+        self.lookouts.iter_mut().filter(|lookout| lookout.to == to).for_each(|lookout| lookout.left -= 1);
+        for lookout in self.lookouts.extract_if(.., |lookout| lookout.left == 0) {
+            // Whoever waits no longer does not want to know.
+            let _ = lookout.seen.send(());
+        }
+    }
+
     /// How long the way takes, in microseconds, and whether the thing is lost on it.
     fn depart(&mut self, way: Option<Way>) -> (u64, bool) {
         let usual = self.hop_us();
@@ -209,7 +238,7 @@ impl State {
 fn is_snapshot(frame: &Frame) -> bool {
     let carries = |body: &Frame| {
         let request = RaftRequest::decode(body.body.clone()).ok()?;
-        Some(matches!(request.body, Some(raft_request::Body::Snapshot(_))))
+        Some(matches!(request.body, Some(raft_request::Body::Snapshot(_) | raft_request::Body::Offer(_))))
     };
     frame.kind == FrameKind::Raft && carries(frame).unwrap_or(false)
 }

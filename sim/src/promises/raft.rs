@@ -98,7 +98,8 @@ impl Raft {
                     wrong.extend(leads(from, append.vote.as_ref()));
                     wrong.extend(heard.entries(&append));
                 }
-                Some(raft_request::Body::Snapshot(chunk)) => wrong.extend(leads(from, chunk.vote.as_ref())),
+                Some(raft_request::Body::Snapshot(part)) => wrong.extend(leads(from, part.vote.as_ref())),
+                Some(raft_request::Body::Offer(offer)) => wrong.extend(leads(from, offer.vote.as_ref())),
                 Some(raft_request::Body::Vote(vote)) => {
                     wrong.extend(heard.voters.entry(to).or_default().ask(from, vote.vote.as_ref()));
                 }

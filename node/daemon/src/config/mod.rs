@@ -22,6 +22,8 @@ use std::{
 
 /// Nodes that a cluster may have.
 const PEERS_MAX: usize = 64;
+/// How much of Raft's log can be kept, in bytes: one batch at least.
+const KEEP_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=1 << 40;
 
 /// The whole configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,8 +109,14 @@ pub struct Raft {
     pub election_max_ms: u64,
     /// Entries between two snapshots.
     pub snapshot_entries: u64,
-    /// Entries kept behind a snapshot for nodes that lag.
+    /// Entries kept behind a snapshot, whoever lags.
     pub keep_entries: u64,
+    /// Bytes of such entries, at most.
+    pub keep_bytes: u64,
+    /// Entries kept for a node that lags and needs them.
+    pub keep_entries_max: u64,
+    /// Bytes of such entries, at most.
+    pub keep_bytes_max: u64,
 }
 
 /// `[limits]`
@@ -141,6 +149,9 @@ impl Default for Raft {
             election_max_ms: 600,
             snapshot_entries: 5_000,
             keep_entries: 1_000,
+            keep_bytes: 64 << 20,
+            keep_entries_max: 100_000,
+            keep_bytes_max: 512 << 20,
         }
     }
 }
@@ -303,12 +314,18 @@ fn raft(r: &mut Reader) -> Option<Raft> {
     let election_max_ms = r.number("raft", "election_max_ms", Some(usual.election_max_ms), 30..=120_000);
     let snapshot_entries = r.number("raft", "snapshot_entries", Some(usual.snapshot_entries), 10..=10_000_000);
     let keep_entries = r.number("raft", "keep_entries", Some(usual.keep_entries), 0..=10_000_000);
+    let keep_bytes = r.number("raft", "keep_bytes", Some(usual.keep_bytes), KEEP_BYTES);
+    let keep_entries_max = r.number("raft", "keep_entries_max", Some(usual.keep_entries_max), 0..=10_000_000);
+    let keep_bytes_max = r.number("raft", "keep_bytes_max", Some(usual.keep_bytes_max), KEEP_BYTES);
     let raft = Raft {
         heartbeat_ms: heartbeat_ms?,
         election_min_ms: election_min_ms?,
         election_max_ms: election_max_ms?,
         snapshot_entries: snapshot_entries?,
         keep_entries: keep_entries?,
+        keep_bytes: keep_bytes?,
+        keep_entries_max: keep_entries_max?,
+        keep_bytes_max: keep_bytes_max?,
     };
     if raft.election_min_ms < 2 * raft.heartbeat_ms {
         r.refuse("raft", "election_min_ms", "wanted at least twice heartbeat_ms, else one lost heartbeat elects");
@@ -316,6 +333,14 @@ fn raft(r: &mut Reader) -> Option<Raft> {
     }
     if raft.election_max_ms <= raft.election_min_ms {
         r.refuse("raft", "election_max_ms", "wanted more than election_min_ms, else votes split for ever");
+        return None;
+    }
+    if raft.keep_entries_max < raft.keep_entries {
+        r.refuse("raft", "keep_entries_max", "wanted at least keep_entries, which are kept whoever lags");
+        return None;
+    }
+    if raft.keep_bytes_max < raft.keep_bytes {
+        r.refuse("raft", "keep_bytes_max", "wanted at least keep_bytes, which are kept whoever lags");
         return None;
     }
     Some(raft)

@@ -13,7 +13,9 @@ mod view;
 
 pub(crate) use claviger_core::chain::{Chain, lineage_of};
 pub(crate) use index::Index;
-pub(crate) use stored::{LoadFailed, Memory, SPACES, bound_to, is_own, state_in};
+#[cfg(test)]
+pub(crate) use stored::Memory;
+pub(crate) use stored::{LoadFailed, Sum, bound_to, is_own, scan_all, state_in};
 pub use view::LedgerView;
 pub(crate) use view::Published;
 

@@ -15,11 +15,9 @@ use claviger_core::time::UnixMs;
 use claviger_core::txn::{Outcome, Put};
 use claviger_world::disk::{self, DiskFailed, Pair, Reading, Space};
 use std::collections::{BTreeMap, VecDeque};
+#[cfg(test)]
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// What a snapshot carries, in its order.
-pub(crate) const SPACES: [Space; 2] = [Space::Records, Space::Machine];
 
 /// Keys of `Space::Machine`: a letter, then what follows.
 const STATE: &[u8] = b"a";
@@ -63,9 +61,13 @@ impl From<Malformed> for LoadFailed {
 }
 
 impl Machine {
-    /// Reads this replica's own state back: as [`Machine::load_image`], with what it knows of its soundness.
+    /// Reads this replica's own state back, with what it knows of its soundness, hashes all of it anew, and refuses it when
+    /// that is not what was stored with it or when its chain does not begin at the pinned lineage.
     pub fn load(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
-        let machine = Machine::load_image(reading, pinned)?;
+        let (machine, sound) = Machine::gather(reading, pinned)?;
+        if !sound {
+            return Err(LoadFailed::Damaged("the state's hash is another"));
+        }
         let own = reading.read(Space::Machine, SOUNDNESS)?;
         let wanted = state_in(reading)?.map(|state| soundness_value(&machine.soundness, &state));
         if own.as_deref() == wanted.as_deref() {
@@ -75,18 +77,25 @@ impl Machine {
         }
     }
 
-    /// Reads a state back, hashes all of it anew, and refuses it when that is not what was stored with it or when its
-    /// chain does not begin at the pinned lineage.
-    pub fn load_image(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<Machine, LoadFailed> {
+    /// Reads a state back, this replica's or one that came, and says whether it hashes to what was stored with it. Refuses it
+    /// when its chain does not begin at the pinned lineage.
+    pub fn gather(reading: &dyn Reading, pinned: Option<Lineage>) -> Result<(Machine, bool), LoadFailed> {
         let mut loading = Loading::default();
         scan_all(reading, Space::Records, |pair| loading.record(pair))?;
         scan_all(reading, Space::Machine, |pair| loading.memory(pair))?;
         let machine = loading.finish(pinned)?;
         let Some(stored) = state_in(reading)? else {
             let nothing = machine.place == Place::default();
-            return if nothing { Ok(machine) } else { Err(LoadFailed::Damaged("the state's end is missing")) };
+            return if nothing { Ok((machine, true)) } else { Err(LoadFailed::Damaged("the state's end is missing")) };
         };
-        if stored == machine.state() { Ok(machine) } else { Err(LoadFailed::Damaged("the state's hash is another")) }
+        let sound = stored == machine.state();
+        Ok((machine, sound))
+    }
+
+    /// Where the state stands, with its hashes.
+    pub fn sum(&self) -> Sum {
+        let checkpoint = self.hashes.checkpoint(0, &self.place);
+        Sum { place: self.place, shared: checkpoint.shared, local: checkpoint.local }
     }
 
     /// Adds where the state stands, with its hashes, to what must be stored; and what this replica knows of its soundness.
@@ -98,18 +107,45 @@ impl Machine {
         state
     }
 
-    /// As [`Machine::store_state`]; notes that the state came as a snapshot of `index`.
+    /// Notes that the state came as a snapshot of `index`; its end came with it. Gives what [`Machine::store_state`] gives.
     pub fn store_installed(&mut self, index: u64, agreed: Option<u64>, writes: &mut disk::Batch) -> Vec<u8> {
         self.soundness = Soundness { agreed, installed: Some(index) };
-        self.store_state(writes)
+        let state = self.state();
+        writes.put(Space::Machine, SOUNDNESS, soundness_value(&self.soundness, &state));
+        state
     }
 
     fn state(&self) -> Vec<u8> {
-        let sum = self.hashes.checkpoint(0, &self.place);
-        let mut w = Writer::default();
+        self.sum().to_bytes()
+    }
+}
+
+/// Where a state stands, and what it hashes to: the last pair that a state has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub place: Place,
+    pub shared: Digest,
+    pub local: Digest,
+}
+
+impl Sum {
+    /// What was stored with a state. None when there is no state yet.
+    pub fn read(reading: &dyn Reading) -> Result<Option<Sum>, LoadFailed> {
+        Ok(reading.read(Space::Machine, STATE)?.map(|stored| Sum::from_bytes(&stored)).transpose()?)
+    }
+}
+
+impl Canonical for Sum {
+    fn write(&self, w: &mut Writer) {
         w.u16(FORMAT).u64(self.place.sequence).u64(self.place.turn).u64(self.place.time.0);
-        w.raw(&sum.shared.0).raw(&sum.local.0);
-        w.into_bytes()
+        w.raw(&self.shared.0).raw(&self.local.0);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if r.u16()? != FORMAT {
+            return Err(Malformed::Unknown);
+        }
+        let place = Place { sequence: r.u64()?, turn: r.u64()?, time: UnixMs(r.u64()?) };
+        Ok(Sum { place, shared: Digest::read(r)?, local: Digest::read(r)? })
     }
 }
 
@@ -179,17 +215,12 @@ impl Loading {
         }
     }
 
+    /// The hashes are compared as part of the whole, once everything is read.
     fn state(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
-        if v.u16()? != FORMAT {
-            return Err(LoadFailed::Damaged("the state is of a format that this release does not know"));
-        }
-        self.place = Place { sequence: v.u64()?, turn: v.u64()?, time: UnixMs(v.u64()?) };
+        self.place = <Sum as Canonical>::read(&mut v)?.place;
         if self.place.sequence.max(self.place.turn) > COUNT_MAX {
             return Err(LoadFailed::Damaged("the state has counted too far"));
         }
-        // The hashes are compared as part of the whole, once everything is read.
-        Digest::read(&mut v)?;
-        Digest::read(&mut v)?;
         Ok(v.end()?)
     }
 
@@ -317,10 +348,12 @@ fn outcome_key(turn: u64, id: &TxnId) -> Vec<u8> {
     [&[OUTCOME][..], &turn.to_be_bytes(), &id.0].concat()
 }
 
-/// Pairs in memory that can be read like a disk: a snapshot that came in.
+/// Pairs in memory that can be read like a disk.
+#[cfg(test)]
 #[derive(Default)]
 pub(crate) struct Memory(pub BTreeMap<(Space, bytes::Bytes), bytes::Bytes>);
 
+#[cfg(test)]
 impl Reading for Memory {
     fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
         Ok(self.0.get(&(space, bytes::Bytes::copy_from_slice(key))).cloned())

@@ -1,6 +1,7 @@
 //! Raft's log and vote on the node's disk. Entries can be read from memory at once, and count as stored when the disk
 //! says so. Nothing here is ever tried twice: a write that failed ends the node.
 
+use super::extent::Extent;
 use super::wire::{Unreadable, Wire, decode, encode};
 use super::{Entry, LogId, Types, Vote};
 use crate::{Fatal, Halt};
@@ -61,6 +62,8 @@ struct Tail {
     vote: Option<Vote>,
     /// Index of the first batch: everything before it is blank or membership.
     first_batch: Option<u64>,
+    /// What is kept, on disk and in memory.
+    extent: Extent,
     /// Nothing may be appended any more.
     closed: bool,
 }
@@ -71,9 +74,9 @@ impl Log {
         let read = |key| disk.read(Space::Raft, key).map_err(Fatal::Disk);
         let purged = read(PURGED)?.map(decode::<LogId>).transpose().map_err(damaged)?;
         let vote = read(VOTE)?.map(decode::<Vote>).transpose().map_err(damaged)?;
-        let Found { last, first_batch } = read_all(&*disk, purged)?;
+        let Found { last, first_batch, extent } = read_all(&*disk, purged)?;
         let durable_end = last.map_or(0, |l| l.index + 1);
-        let tail = Tail { durable_end, last, purged, vote, first_batch, ..Tail::default() };
+        let tail = Tail { durable_end, last, purged, vote, first_batch, extent, ..Tail::default() };
         let (tail, applied_end, settled) = (Mutex::new(tail), AtomicU64::new(0), Notify::new());
         Ok(Log(Arc::new(Shared { disk, halt, tail, applied_end, settled })))
     }
@@ -104,6 +107,11 @@ impl Log {
             return false;
         }
         self.read(id.index, id.index + 1).is_ok_and(|found| found.first().is_some_and(|entry| entry.log_id == *id))
+    }
+
+    /// Looks at how long the log is.
+    pub fn extent<T>(&self, look: impl FnOnce(&Extent) -> T) -> T {
+        look(&self.0.tail.lock().extent)
     }
 
     /// The last entry that is not there any more, because a snapshot covers it.
@@ -203,6 +211,7 @@ impl Tail {
     fn push(&mut self, entry: Entry, size: usize) {
         self.last = Some(entry.log_id);
         self.bytes += size;
+        self.extent.push(entry.log_id.index, size);
         if matches!(entry.payload, EntryPayload::Normal(_)) {
             self.first_batch.get_or_insert(entry.log_id.index);
         }
@@ -224,6 +233,7 @@ impl Tail {
 
     fn cut_from(&mut self, index: u64) {
         self.edition += 1;
+        self.extent.cut_from(index);
         let gone = self.entries.split_off(&index);
         self.bytes -= gone.values().map(|(_, size)| size).sum::<usize>();
         self.durable_end = self.durable_end.min(index);
@@ -231,6 +241,7 @@ impl Tail {
     }
 
     fn cut_to(&mut self, end: u64) {
+        self.extent.cut_to(end);
         let kept = self.entries.split_off(&end);
         self.bytes = kept.values().map(|(_, size)| size).sum();
         self.entries = kept;
@@ -396,10 +407,12 @@ struct Found {
     last: Option<LogId>,
     /// Index of the first batch.
     first_batch: Option<u64>,
+    extent: Extent,
 }
 
 fn read_all(disk: &dyn Disk, purged: Option<LogId>) -> Result<Found, Fatal> {
-    let mut found = Found { last: purged, first_batch: None };
+    let extent = Extent::begin(purged.map_or(0, |last| last.index + 1));
+    let mut found = Found { last: purged, first_batch: None, extent };
     let mut from = key(0);
     loop {
         let pairs = disk.scan(Space::Log, &from, None, OPEN_PAIRS).map_err(Fatal::Disk)?;
@@ -412,6 +425,7 @@ fn read_all(disk: &dyn Disk, purged: Option<LogId>) -> Result<Found, Fatal> {
 impl Found {
     /// Takes the next entry, which must follow from the one before.
     fn add(&mut self, at: &[u8], stored: Bytes) -> Result<(), Fatal> {
+        let bytes = stored.len();
         let entry: Entry = decode(stored).map_err(damaged)?;
         let (id, expected) = (entry.log_id, self.last.map_or(0, |l| l.index + 1));
         if at != &key(id.index)[..] || id.index != expected || Some(id.leader_id) < self.last.map(|l| l.leader_id) {
@@ -420,6 +434,7 @@ impl Found {
         if matches!(entry.payload, EntryPayload::Normal(_)) {
             self.first_batch.get_or_insert(id.index);
         }
+        self.extent.push(id.index, bytes);
         self.last = Some(id);
         Ok(())
     }

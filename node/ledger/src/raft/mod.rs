@@ -1,7 +1,10 @@
 //! openraft, and everything that has to know it: its types, its runtime, its log, its state machine's shell, its network.
 
+pub(crate) mod extent;
+pub(crate) mod intake;
 pub(crate) mod log;
 pub(crate) mod network;
+pub(crate) mod picture;
 mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;

@@ -1,14 +1,18 @@
 //! Raft's calls to other nodes, as frames. Every one has a deadline.
 
-use super::snapshot::{Cutter, Image};
+use super::picture::{Cutter, Picture};
+use super::snapshot::Image;
+use super::store::Stage;
 use super::wire::{Unreadable, Wire, need};
 use super::{Snapshot, Types, Vote};
 use crate::peers::Peers;
-use claviger_core::name::NodeId;
+use bytes::Bytes;
+use claviger_core::codec::Canonical;
+use claviger_core::name::{Digest, NodeId};
+use claviger_core::planted;
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{raft_reply, raft_request};
 use claviger_world::network::CallFailed;
-use claviger_world::runtime;
 use futures_util::future::{Either, select};
 use openraft::errors::{RPCError, RemoteError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
@@ -26,24 +30,36 @@ use std::time::Duration;
 const SNAPSHOT_CALL_MS: u64 = 30_000;
 
 /// Makes links. Heartbeats and snapshots get links of their own, so that none waits behind another's calls.
-pub(crate) struct Links(pub Arc<Peers>);
+pub(crate) struct Links {
+    pub peers: Arc<Peers>,
+    pub stage: Arc<Stage>,
+}
 
 impl RaftNetworkFactory<Types> for Links {
     type Network = Link;
 
     async fn new_client(&mut self, target: u64, _: &EmptyNode) -> Link {
-        Link { peers: self.0.clone(), target: NodeId(target) }
+        self.link(target)
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, _: &EmptyNode) -> Link {
-        Link { peers: self.0.clone(), target: NodeId(target) }
+        self.link(target)
+    }
+}
+
+impl Links {
+    fn link(&self, target: u64) -> Link {
+        Link { peers: self.peers.clone(), stage: self.stage.clone(), target: NodeId(target), misfit: None }
     }
 }
 
 /// The way to one node.
 pub(crate) struct Link {
     peers: Arc<Peers>,
+    stage: Arc<Stage>,
     target: NodeId,
+    /// The image of which the other has something that does not fit: it is offered anew.
+    misfit: Option<Digest>,
 }
 
 type Failed = RPCError<Types>;
@@ -71,23 +87,72 @@ impl Link {
         }
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, Failed> {
-        let Image::Own(view) = snapshot.snapshot else { return Err(unreadable()) };
-        let mut cutter = Cutter::new(view, vote, &snapshot.meta, runtime::jitter());
-        let deadline = Duration::from_millis(SNAPSHOT_CALL_MS);
+    /// Sends what the other does not have of a picture yet, and waits until it has made it its state.
+    async fn send_snapshot(&mut self, vote: Vote, snapshot: Snapshot) -> Result<SnapshotResponse<Types>, Failed> {
+        let Image::Own(picture) = snapshot.snapshot else { return Err(unreadable()) };
+        *self.stage.sending.lock() = Some(picture.clone());
+        let image = picture.header().image();
+        let offer = self.offer(vote, &picture, self.misfit == Some(image)).await?;
+        let theirs: Vote = read(offer.vote)?;
+        if theirs > vote {
+            return Ok(SnapshotResponse::new(theirs));
+        }
+        let cutter = resume(&picture, &offer)?;
+        self.misfit = cutter.is_none().then_some(image);
+        let theirs = self.send_parts(vote, image, cutter.ok_or_else(unreadable)?).await?;
+        self.sent(&picture);
+        Ok(SnapshotResponse::new(theirs))
+    }
+
+    async fn offer(&self, vote: Vote, picture: &Picture, anew: bool) -> Result<pb::SnapshotReply, Failed> {
+        let header = Bytes::from(picture.header().to_bytes());
+        let offer = pb::SnapshotOffer { vote: Some(vote.to_wire()), header, anew };
+        self.snapshot_call(raft_request::Body::Offer(offer)).await
+    }
+
+    /// Sends chunks and end, one after another: each is durable there before the next one is cut.
+    async fn send_parts(&self, vote: Vote, image: Digest, mut cutter: Cutter) -> Result<Vote, Failed> {
         let mut theirs = vote;
-        while let Some(chunk) = cutter.chunk().map_err(|failed| RPCError::Unreachable(Unreachable::new(&failed)))? {
-            let body = raft_request::Body::Snapshot(chunk);
-            let raft_reply::Body::Snapshot(reply) = self.call(RPCTypes::InstallSnapshot, body, deadline).await? else {
-                return Err(unreadable());
+        while let Some((part, digest)) = cutter.part().map_err(|failed| unreachable(&failed))? {
+            let part = pb::SnapshotPart {
+                vote: Some(vote.to_wire()),
+                image: Bytes::copy_from_slice(&image.0),
+                part: part.into(),
+                digest: Bytes::copy_from_slice(&digest.0),
             };
-            theirs = read(reply.vote)?;
+            theirs = read(self.snapshot_call(raft_request::Body::Snapshot(part)).await?.vote)?;
             if theirs > vote {
                 break;
             }
         }
-        Ok(SnapshotResponse::new(theirs))
+        Ok(theirs)
     }
+
+    async fn snapshot_call(&self, body: raft_request::Body) -> Result<pb::SnapshotReply, Failed> {
+        let deadline = Duration::from_millis(SNAPSHOT_CALL_MS);
+        match self.call(RPCTypes::InstallSnapshot, body, deadline).await? {
+            raft_reply::Body::Snapshot(reply) => Ok(reply),
+            _ => Err(unreadable()),
+        }
+    }
+
+    /// The picture has come: the next one who needs one gets a newer.
+    fn sent(&self, picture: &Arc<Picture>) {
+        self.stage.sending.lock().take_if(|sending| Arc::ptr_eq(sending, picture));
+    }
+}
+
+/// Goes on behind what the other has already.
+fn resume(picture: &Arc<Picture>, offer: &pb::SnapshotReply) -> Result<Option<Cutter>, Failed> {
+    let digest = offer.digest[..].try_into().map(Digest).map_err(|_| unreadable())?;
+    let mut cutter = picture.resume(offer.next, &digest).map_err(|failed| unreachable(&failed))?;
+    if planted!(SnapshotChunkSkipped)
+        && offer.next > 0
+        && let Some(cutter) = &mut cutter
+    {
+        cutter.skip();
+    }
+    Ok(cutter)
 }
 
 impl RaftNetworkV2<Types> for Link {
@@ -160,6 +225,10 @@ impl RaftNetworkV2<Types> for Link {
 
 fn read<T: Wire>(field: Option<T::Message>) -> Result<T, Failed> {
     need(field).map_err(|Unreadable| unreadable())
+}
+
+fn unreachable<E: std::error::Error + 'static>(failed: &E) -> Failed {
+    RPCError::Unreachable(Unreachable::new(failed))
 }
 
 fn unreadable() -> Failed {

@@ -2,9 +2,11 @@
 //! order: the view moves first, then caches forget, then whoever waits is woken.
 
 use super::log::{Log, entry_bytes};
+use super::picture::Picture;
 use super::snapshot::{Image, Proven};
 use super::wire::{decode, encode};
 use super::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
+use crate::bank::{Bank, Banks};
 use crate::figures::Counts;
 use crate::machine::{Applied, LoadFailed, Machine, Published, Seats, bound_to, state_in};
 use crate::{Fatal, Halt, LedgerView, Observer, ProposeFailed, Revision};
@@ -12,7 +14,7 @@ use claviger_core::name::{NodeId, TxnId};
 use claviger_core::txn::Outcome;
 use claviger_core::{planted, rarely};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Reading, Space};
-use claviger_world::watch;
+use claviger_world::{runtime, watch};
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
@@ -41,6 +43,10 @@ pub(crate) struct Stage {
     pub observer: Arc<dyn Observer>,
     pub halt: Halt,
     pub counts: Counts,
+    /// Which bank is the state.
+    pub banks: Banks,
+    /// The picture that is being sent: kept between two attempts, so that the second one can go on where the first was cut.
+    pub sending: Mutex<Option<Arc<Picture>>>,
 }
 
 /// Who waits for the outcome of which transaction.
@@ -141,6 +147,8 @@ pub(crate) struct Store {
     log: Log,
     stage: Arc<Stage>,
     position: Position,
+    /// Bytes of keys and values in one chunk of a snapshot.
+    chunk_bytes: usize,
 }
 
 /// Entries that are applied but not yet durable.
@@ -167,13 +175,15 @@ impl Store {
         machine: Machine,
         observer: Arc<dyn Observer>,
         halt: Halt,
+        chunk_bytes: usize,
     ) -> Result<Store, LoadFailed> {
-        let position = Position::read(&*disk)?;
+        let bank = Bank::current(&*disk)?;
+        let position = Position::read(&bank.of(disk.clone()))?;
         let mut machine = machine;
         machine.seat(seats(&position.membership));
         // What it is now it can witness, and compare with what a checkpoint says of it.
         machine.close(position.index());
-        let view = show(&machine, position.index(), &*disk, &halt);
+        let view = show(&machine, position.index(), &*disk, bank, &halt);
         let (revision, _) = watch::channel(view.revision());
         let stage = Stage {
             machine: Mutex::new(machine),
@@ -183,18 +193,20 @@ impl Store {
             observer,
             halt,
             counts: Counts::default(),
+            banks: Banks::new(bank),
+            sending: Mutex::default(),
         };
         if let Some(last) = position.last {
             log.applied(last.index);
         }
-        Ok(Store { disk, log, stage: Arc::new(stage), position })
+        Ok(Store { disk, log, stage: Arc::new(stage), position, chunk_bytes })
     }
 
     /// For a planted bug: another hand on the same machine.
     #[cfg(feature = "mutants")]
     pub fn twin(&self) -> Store {
         let (disk, log, stage) = (self.disk.clone(), self.log.clone(), self.stage.clone());
-        Store { disk, log, stage, position: self.position.clone() }
+        Store { disk, log, stage, position: self.position.clone(), chunk_bytes: self.chunk_bytes }
     }
 
     /// The last entry that was applied.
@@ -249,8 +261,9 @@ impl Store {
         }
         let state = self.stage.machine.lock().store_state(&mut pending.writes);
         self.position.write(&state, &mut pending.writes);
-        self.write(pending.writes).await?;
+        self.write(self.stage.banks.current().place(pending.writes)).await?;
         self.log.applied(self.position.index());
+        self.let_go();
         let mut changed = pending.applied.changed;
         changed.sort_unstable();
         changed.dedup();
@@ -265,7 +278,8 @@ impl Store {
     }
 
     fn publish(&self) -> Revision {
-        let view = show(&self.stage.machine.lock(), self.position.index(), &*self.disk, &self.stage.halt);
+        let bank = self.stage.banks.current();
+        let view = show(&self.stage.machine.lock(), self.position.index(), &*self.disk, bank, &self.stage.halt);
         let revision = view.revision();
         *self.stage.view.write() = view;
         revision
@@ -279,22 +293,21 @@ impl Store {
         })
     }
 
+    /// Makes the state what lies in the other bank, with one small batch.
     async fn install(&mut self, position: Position, proven: Proven) -> io::Result<()> {
         if self.log.closed() {
             return Err(io::Error::other("the founding is being abandoned"));
         }
-        let Proven { memory, mut machine } = proven;
+        let Proven { mut machine, mut desk } = proven;
+        let (old, new) = (self.stage.banks.current(), self.stage.banks.current().next());
         let mut writes = Batch::default();
-        for space in crate::machine::SPACES {
-            writes.delete_range(space, &[][..], &AFTER_ALL_KEYS[..]);
-        }
-        for ((space, key), value) in memory.0 {
-            writes.put(space, key, value);
-        }
         let agreed = self.stage.machine.lock().soundness().agreed;
         machine.seat(seats(&position.membership));
         let state = machine.store_installed(position.index(), agreed, &mut writes);
         position.write(&state, &mut writes);
+        let mut writes = new.place(writes);
+        new.select(&mut writes);
+        desk.installed(&mut writes);
         if let Some(last) = &position.last {
             self.log.superseded(last, &mut writes);
         }
@@ -308,6 +321,8 @@ impl Store {
         if planted!(OutcomesNotInSnapshot) {
             machine.lose_outcomes();
         }
+        self.stage.banks.switch(new);
+        self.empty(old);
         self.position = position;
         self.log.applied(self.position.index());
         *self.stage.machine.lock() = machine;
@@ -319,6 +334,19 @@ impl Store {
         Ok(())
     }
 
+    /// Queues the clearing of a bank that is the state no more; nobody waits for it. What a crash leaves of it, the next
+    /// start or the next snapshot clears. Views that are pinned keep theirs.
+    fn empty(&self, bank: Bank) {
+        let mut writes = Batch::default();
+        bank.clear(&mut writes);
+        let (written, halt) = (self.disk.write(writes), self.stage.halt.clone());
+        runtime::spawn(async move {
+            if let Err(failed) = written.await {
+                halt.halt(Fatal::Disk(failed));
+            }
+        });
+    }
+
     /// Outcomes that came with a snapshot and that somebody here waits for.
     fn decided_meanwhile(&self) -> Vec<(TxnId, Outcome)> {
         let machine = self.stage.machine.lock();
@@ -326,10 +354,38 @@ impl Store {
         ids.filter_map(|id| Some((id, machine.outcome(&id)?.clone()))).collect()
     }
 
-    fn snapshot(&self) -> Option<Snapshot> {
-        self.position.last?;
+    /// The picture that is being sent, as long as the log goes on where it ends; else a new one, never older than the one
+    /// that Raft remembers.
+    fn snapshot(&self) -> io::Result<Option<Snapshot>> {
+        let sending = self.stage.sending.lock().clone().filter(|picture| self.follows(picture));
+        let picture = match sending {
+            Some(picture) => Some(picture),
+            None => self.picture()?.map(Arc::new),
+        };
+        Ok(picture.map(|picture| Snapshot { meta: picture.meta().clone(), snapshot: Image::Own(picture) }))
+    }
+
+    fn picture(&self) -> io::Result<Option<Picture>> {
         let view = self.stage.view.read().0.clone();
-        Some(Snapshot { meta: self.position.meta(), snapshot: Image::Own(view) })
+        Picture::take(view, self.position.meta(), self.chunk_bytes).map_err(|failed| {
+            self.stage.halt.halt(match failed {
+                LoadFailed::Disk(failed) => Fatal::Disk(failed),
+                LoadFailed::Damaged(what) => Fatal::Damaged(what),
+            });
+            io::Error::other("the state cannot be read")
+        })
+    }
+
+    fn follows(&self, picture: &Picture) -> bool {
+        picture.last() >= self.log.purged().as_ref()
+    }
+
+    /// Lets go of a picture that the log has left behind: it keeps old versions alive on the disk.
+    fn let_go(&self) {
+        let mut sending = self.stage.sending.lock();
+        if sending.as_ref().is_some_and(|picture| !self.follows(picture)) {
+            *sending = None;
+        }
     }
 }
 
@@ -339,11 +395,11 @@ fn seats(membership: &StoredMembership) -> Seats {
 }
 
 /// A view of the machine as it is durable now.
-fn show(machine: &Machine, applied: u64, disk: &dyn Disk, halt: &Halt) -> LedgerView {
+fn show(machine: &Machine, applied: u64, disk: &dyn Disk, bank: Bank, halt: &Halt) -> LedgerView {
     LedgerView(Arc::new(Published {
         place: machine.place(),
         applied,
-        pin: disk.pin(),
+        pin: Arc::new(bank.of(disk.pin())),
         index: machine.index().clone(),
         chain: machine.chain().clone(),
         halt: halt.clone(),
@@ -377,8 +433,14 @@ impl RaftStateMachine<Types> for Store {
         Ok(())
     }
 
+    /// Before the founding there is nothing that a snapshot could be of; nor is anything purged then.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let founded = self.stage.machine.lock().chain().head().is_some();
+        if founded || force { Some(self.get_snapshot_builder().await) } else { None }
+    }
+
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder(self.snapshot(), self.stage())
+        Builder(Some(self.picture()), self.stage())
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, image: Image) -> io::Result<()> {
@@ -389,27 +451,24 @@ impl RaftStateMachine<Types> for Store {
         }
     }
 
-    /// A new view each time: it is never older than the one that Raft remembers.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.snapshot())
+        self.snapshot()
     }
 }
 
-/// Holds the view that a snapshot was asked of.
-pub(crate) struct Builder(Option<Snapshot>, Arc<Stage>);
+/// Holds the view that a snapshot was asked of. Raft remembers where it ends; the view itself costs nothing to take again.
+pub(crate) struct Builder(Option<io::Result<Option<Picture>>>, Arc<Stage>);
 
 impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = Image;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let snapshot = self.0.take().ok_or_else(|| io::Error::other("nothing was applied yet"))?;
+        let picture = self.0.take().transpose()?.flatten().map(Arc::new);
+        let picture = picture.ok_or_else(|| io::Error::other("there is no founding yet"))?;
         self.1.counts.snapshot_taken();
-        Ok(snapshot)
+        Ok(Snapshot { meta: picture.meta().clone(), snapshot: Image::Own(picture) })
     }
 }
-
-/// Greater than every key of the spaces that a snapshot replaces, or a new start clears.
-pub(crate) const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];
 
 #[cfg(test)]
 mod tests {
