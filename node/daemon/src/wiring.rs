@@ -124,6 +124,7 @@ fn node_config(config: &Config, ticket: Option<Ticket>) -> Result<NodeConfig, Fa
             election_min_ms: raft.election_min_ms,
             election_max_ms: raft.election_max_ms,
             snapshot_entries: raft.snapshot_entries,
+            snapshot_chunk_bytes: raft.snapshot_chunk_bytes as usize,
             log_entries_kept: raft.keep_entries,
             log_bytes_kept: raft.keep_bytes,
             log_entries_max: raft.keep_entries_max,

@@ -67,6 +67,10 @@ impl Purger {
         let mut asked = 0;
         while revision.changed().await.is_ok() {
             self.intake.tidy().await;
+            // Whoever leads now sends its own; a picture that nobody asks for keeps old versions alive on the disk.
+            if !self.raft.is_leader() {
+                *self.stage.sending.lock() = None;
+            }
             let Some(first) = self.log.extent(|extent| self.first_kept(extent)) else { continue };
             if first > asked && first > 0 {
                 let Ok(done) = self.purge(first - 1).await else { return };

@@ -119,11 +119,16 @@ struct Rig {
     disk: Arc<MemoryDisk>,
     entropy: Arc<Counter>,
     told: Arc<Told>,
+    timings: Timings,
 }
 
 impl Rig {
     fn new() -> Rig {
-        Rig { disk: Arc::default(), entropy: Arc::new(Counter(AtomicU8::new(1))), told: Arc::default() }
+        Rig::timed(Timings { snapshot_chunk_bytes: 150, ..Timings::default() })
+    }
+
+    fn timed(timings: Timings) -> Rig {
+        Rig { disk: Arc::default(), entropy: Arc::new(Counter(AtomicU8::new(1))), told: Arc::default(), timings }
     }
 
     async fn start(&self) -> Ledger {
@@ -137,7 +142,7 @@ impl Rig {
             node: NodeId(1),
             cluster: genesis().cluster,
             addresses: BTreeMap::from([(NodeId(1), "here".into())]),
-            timings: Timings { snapshot_chunk_bytes: 150, ..Timings::default() },
+            timings: self.timings,
         };
         let world = World {
             disk: self.disk.clone(),
@@ -319,6 +324,32 @@ fn nothing_is_kept_for_a_proposer_that_is_gone() {
         runtime::sleep(Duration::from_millis(100)).await;
         assert_eq!(ledger.proposer().kept(), (0, 0, 0));
         assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 1, "and nothing of it happens");
+    });
+}
+
+/// How many entries the log of a node has kept, of sixty.
+async fn kept_of_sixty(timings: Timings) -> usize {
+    let rig = Rig::timed(timings);
+    let ledger = rig.founded().await;
+    for id in 1..=60 {
+        ledger.propose(idle(&ledger, id), LIMIT).await.unwrap();
+    }
+    runtime::sleep(LIMIT).await;
+    let kept = rig.disk.scan(Space::Log, &[], None, 100).unwrap().len();
+    let ledger = rig.restart(ledger).await;
+    assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 61, "and it starts from what is left");
+    kept
+}
+
+#[test]
+fn the_log_is_let_go_of_by_entries_or_by_bytes_whichever_comes_first() {
+    simulate(async {
+        let timings = Timings { snapshot_entries: 5, log_entries_kept: 10, ..Timings::default() };
+        let by_entries = kept_of_sixty(timings).await;
+        assert!((10..=17).contains(&by_entries), "{by_entries}");
+        let by_bytes = kept_of_sixty(Timings { log_entries_kept: 1_000, log_bytes_kept: 2_000, ..timings }).await;
+        assert!((2..=20).contains(&by_bytes), "{by_bytes}");
+        assert!(kept_of_sixty(Timings::default()).await > 60, "nothing is let go of without need");
     });
 }
 

@@ -22,6 +22,8 @@ use std::{
 
 /// Nodes that a cluster may have.
 const PEERS_MAX: usize = 64;
+/// How long a chunk of a snapshot can be, in bytes: with what is around it, it fits a frame between nodes.
+const CHUNK_BYTES: std::ops::RangeInclusive<u64> = 4 << 10..=2 << 20;
 /// How much of Raft's log can be kept, in bytes: one batch at least.
 const KEEP_BYTES: std::ops::RangeInclusive<u64> = 4 << 20..=1 << 40;
 
@@ -109,6 +111,8 @@ pub struct Raft {
     pub election_max_ms: u64,
     /// Entries between two snapshots.
     pub snapshot_entries: u64,
+    /// Keys and values in one chunk of a snapshot, in bytes.
+    pub snapshot_chunk_bytes: u64,
     /// Entries kept behind a snapshot, whoever lags.
     pub keep_entries: u64,
     /// Bytes of such entries, at most.
@@ -148,6 +152,7 @@ impl Default for Raft {
             election_min_ms: 300,
             election_max_ms: 600,
             snapshot_entries: 5_000,
+            snapshot_chunk_bytes: 1 << 20,
             keep_entries: 1_000,
             keep_bytes: 64 << 20,
             keep_entries_max: 100_000,
@@ -313,6 +318,7 @@ fn raft(r: &mut Reader) -> Option<Raft> {
     let election_min_ms = r.number("raft", "election_min_ms", Some(usual.election_min_ms), 20..=60_000);
     let election_max_ms = r.number("raft", "election_max_ms", Some(usual.election_max_ms), 30..=120_000);
     let snapshot_entries = r.number("raft", "snapshot_entries", Some(usual.snapshot_entries), 10..=10_000_000);
+    let chunk_bytes = r.number("raft", "snapshot_chunk_bytes", Some(usual.snapshot_chunk_bytes), CHUNK_BYTES);
     let keep_entries = r.number("raft", "keep_entries", Some(usual.keep_entries), 0..=10_000_000);
     let keep_bytes = r.number("raft", "keep_bytes", Some(usual.keep_bytes), KEEP_BYTES);
     let keep_entries_max = r.number("raft", "keep_entries_max", Some(usual.keep_entries_max), 0..=10_000_000);
@@ -322,6 +328,7 @@ fn raft(r: &mut Reader) -> Option<Raft> {
         election_min_ms: election_min_ms?,
         election_max_ms: election_max_ms?,
         snapshot_entries: snapshot_entries?,
+        snapshot_chunk_bytes: chunk_bytes?,
         keep_entries: keep_entries?,
         keep_bytes: keep_bytes?,
         keep_entries_max: keep_entries_max?,

@@ -22,6 +22,7 @@ impl fmt::Display for Config {
         }
         writeln!(f, "[raft]\nheartbeat_ms = {}\nelection_min_ms = {}", raft.heartbeat_ms, raft.election_min_ms)?;
         writeln!(f, "election_max_ms = {}\nsnapshot_entries = {}", raft.election_max_ms, raft.snapshot_entries)?;
+        writeln!(f, "snapshot_chunk_bytes = {}", raft.snapshot_chunk_bytes)?;
         writeln!(f, "keep_entries = {}\nkeep_bytes = {}", raft.keep_entries, raft.keep_bytes)?;
         writeln!(f, "keep_entries_max = {}\nkeep_bytes_max = {}\n", raft.keep_entries_max, raft.keep_bytes_max)?;
         writeln!(f, "[audit]\nstrict = {}\n", self.strict_audit)?;

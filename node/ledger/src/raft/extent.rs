@@ -13,7 +13,6 @@ pub(crate) struct Bound {
 /// The entries from some index on, by their lengths.
 #[derive(Default)]
 pub(crate) struct Extent {
-    /// Index of the first entry.
     first: u64,
     /// Bytes of everything before the first entry, since the count began.
     before: u64,
@@ -49,11 +48,6 @@ impl Extent {
             };
             (self.first, self.before) = (self.first + 1, end);
         }
-    }
-
-    /// Index of the first entry.
-    pub fn first(&self) -> u64 {
-        self.first
     }
 
     /// What there is.
@@ -107,18 +101,18 @@ mod tests {
         let mut log = extent(&[5; 10]);
         log.cut_to(13);
         log.cut_from(17);
-        assert_eq!((log.first(), log.size()), (13, Bound { entries: 4, bytes: 20 }));
+        assert_eq!((log.first, log.size()), (13, Bound { entries: 4, bytes: 20 }));
         assert_eq!((fits(&log, 99, 10), fits(&log, 99, 11), fits(&log, 99, 99)), (15, 15, 13));
         log.push(17, 7);
         assert_eq!(log.size().bytes, 27);
         log.cut_to(99);
-        assert_eq!((log.first(), log.size()), (99, Bound { entries: 0, bytes: 0 }));
+        assert_eq!((log.first, log.size()), (99, Bound { entries: 0, bytes: 0 }));
         log.push(99, 1);
         log.cut_from(0);
         assert_eq!(log.size().entries, 0);
         log.push(500, 3);
         assert_eq!(
-            (log.first(), log.size()),
+            (log.first, log.size()),
             (500, Bound { entries: 1, bytes: 3 }),
             "a snapshot has leapt over what is between"
         );

@@ -177,8 +177,11 @@ impl Intake {
         desk.vote = Some(vote);
         if let Some(staged) = desk.staged.as_ref().filter(|staged| staged.header == header && !anew) {
             self.0.counts.resumed.fetch_add(u64::from(staged.progress.chunks > 0), Ordering::Relaxed);
+            let (index, chunks) = (staged.header.last.index, staged.progress.chunks);
+            tracing::info!(index, chunks, "a snapshot goes on where it was cut");
             return Ok((staged.progress.chunks, staged.progress.digest));
         }
+        tracing::info!(index = header.last.index, anew, "a snapshot is being taken in");
         let progress = Progress::begin(header.image());
         let staged = Staged { header, progress };
         let mut writes = Batch::default();

@@ -321,6 +321,7 @@ impl Store {
         if planted!(OutcomesNotInSnapshot) {
             machine.lose_outcomes();
         }
+        tracing::info!(index = position.index(), "a snapshot is the state now");
         self.stage.banks.switch(new);
         self.empty(old);
         self.position = position;
