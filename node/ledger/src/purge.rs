@@ -71,7 +71,7 @@ impl Purger {
             if !self.raft.is_leader() {
                 *self.stage.sending.lock() = None;
             }
-            let Some(first) = self.log.extent(|extent| self.first_kept(extent)) else { continue };
+            let Some(first) = self.first_kept() else { continue };
             if first > asked && first > 0 {
                 let Ok(done) = self.purge(first - 1).await else { return };
                 asked = if done { first } else { asked };
@@ -79,8 +79,13 @@ impl Purger {
         }
     }
 
-    fn first_kept(&self, extent: &Extent) -> Option<u64> {
-        self.bounds.exceeded(extent.size()).then(|| self.bounds.first_kept(extent, &self.needs()))
+    /// No lock is held over another: what others need is asked for between two looks at the log.
+    fn first_kept(&self) -> Option<u64> {
+        if !self.log.extent(|extent| self.bounds.exceeded(extent.size())) {
+            return None;
+        }
+        let needs = self.needs();
+        Some(self.log.extent(|extent| self.bounds.first_kept(extent, &needs)))
     }
 
     /// Has it go if a snapshot covers it. Else has one taken, which costs nothing: it goes after one of the next batches.

@@ -383,9 +383,9 @@ impl Store {
 
     /// Lets go of a picture that the log has left behind: it keeps old versions alive on the disk.
     fn let_go(&self) {
-        let mut sending = self.stage.sending.lock();
-        if sending.as_ref().is_some_and(|picture| !self.follows(picture)) {
-            *sending = None;
+        let sending = self.stage.sending.lock().clone();
+        if let Some(left) = sending.filter(|picture| !self.follows(picture)) {
+            self.stage.sending.lock().take_if(|picture| Arc::ptr_eq(picture, &left));
         }
     }
 }
