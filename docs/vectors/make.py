@@ -405,14 +405,39 @@ def material_sealed(keys, tenant, key_id, version, material_id, key, salt):
     return u16(1) + su_seal(keys[bucket], "claviger/v1/material", bound, key, salt)
 
 
-def ciphertext(material, tenant, key_id, version, material_id, plaintext, pairs, salt, nonce):
-    prefix = b"CLAV" + u8(1) + u8(1) + u16(0) + key_id + u32(version) + material_id + salt
+def envelope(suite, material, tenant, key_id, version, material_id, pairs, salt, nonce):
+    prefix = b"CLAV" + u8(1) + u8(suite) + u16(0) + key_id + u32(version) + material_id + salt
     okm = kdf(material, "claviger/v1/message", ctx(prefix, tenant), 64)
     head = prefix + nonce + okm[32:]
     pairs = sorted((name.encode(), value.encode()) for name, value in pairs)
     encoded = u32(len(pairs)) + b"".join(lp(name) + lp(value) for name, value in pairs)
     aad = b"claviger/v1/aad\0" + head + tenant + encoded
-    return head + AESGCM(okm[:32]).encrypt(nonce, plaintext, aad)
+    return head, AESGCM(okm[:32]), aad
+
+
+def ciphertext(material, tenant, key_id, version, material_id, plaintext, pairs, salt, nonce):
+    head, aead, aad = envelope(1, material, tenant, key_id, version, material_id, pairs, salt, nonce)
+    return head + aead.encrypt(nonce, plaintext, aad)
+
+
+def stream(material, tenant, key_id, version, material_id, plaintext, pairs, salt, nonce_prefix):
+    head, aead, aad = envelope(2, material, tenant, key_id, version, material_id, pairs, salt, nonce_prefix + bytes(5))
+    chunks = [plaintext[at : at + 65_536] for at in range(0, len(plaintext), 65_536)] or [b""]
+    for i, chunk in enumerate(chunks):
+        last = i == len(chunks) - 1
+        head += aead.encrypt(nonce_prefix + u32(i) + u8(last), chunk, hashlib.sha256(aad).digest())
+    return head
+
+
+def streamed(material, tenant, key_id, version, material_id, plaintext_bytes, pairs, salt, nonce_prefix):
+    """Whole where it is short, else by its digest, its header and its last tag."""
+    plaintext = bytes(i % 251 for i in range(plaintext_bytes))
+    whole = stream(material, tenant, key_id, version, material_id, plaintext, pairs, salt, nonce_prefix)
+    short = {"stream": whole} if plaintext_bytes < 100 else {}
+    return {
+        "plaintext_bytes": plaintext_bytes, "context": pairs, "salt": salt, "nonce_prefix": nonce_prefix,
+        "stream_bytes": len(whole), "stream_sha256": sha256(whole), "head": whole[:112], "last_tag": whole[-16:], **short,
+    }  # fmt: skip
 
 
 # --- state hash ------------------------------------------------------------------------------------------------------
@@ -620,6 +645,10 @@ def vectors():
                 "ciphertext": ciphertext(material, tenant, key_id, 3, material_id, p, c, fill(0xE0 + i), fill(0xF0 + i, 12)),
             }
             for i, (p, c) in enumerate(messages)
+        ],
+        "streams": [
+            streamed(material, tenant, key_id, 3, material_id, n, c, fill(0xA0 + i), fill(0xB0 + i, 7))
+            for i, (n, c) in enumerate([(0, []), (9, messages[2][1]), (65_536, []), (65_537, messages[1][1]), (200_000, [])])
         ],
         "genesis": {"bytes": founding, "lineage": sha256(b"claviger/v1/genesis\0", founding)},
         "header": signed(

@@ -2,11 +2,16 @@
 //! it is of, commits to its key, and binds the caller's context.
 //!
 //! `CLAV`, format 1, suite 1, flags u16 0 | key id 16, version u32, material id 8 | salt 32 | nonce 12 | commitment 32
-//! | ciphertext, tag 16.
+//! | ciphertext, tag 16. Longer plaintexts are streams, suite 2.
 
 mod context;
+mod stream;
 
 pub use context::{BadContext, CONTEXT_BYTES_MAX, CONTEXT_PAIRS_MAX, Context};
+pub use stream::{
+    CHUNK_BYTES, Cutter, NONCE_PREFIX_BYTES, NotSealed, SEALED_CHUNK_BYTES, STREAM_HEADER_BYTES, StreamHeader,
+    StreamOpener, StreamSealer,
+};
 
 use crate::chance::Fresh;
 use crate::codec::{Malformed, Reader, Writer};
@@ -28,8 +33,30 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 const HEADER_BYTES: usize = 112;
 /// Up to the salt's end: what a message key is derived for.
 const PREFIX_BYTES: usize = 68;
-/// `CLAV`, format 1, suite 1, flags 0.
-const MAGIC: [u8; 8] = *b"CLAV\x01\x01\0\0";
+
+/// What a header is followed by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// One ciphertext and its tag (suite 1).
+    Message,
+    /// Chunks (suite 2).
+    Stream,
+}
+
+impl Suite {
+    /// `CLAV`, format 1, suite, flags 0.
+    const fn magic(self) -> [u8; 8] {
+        match self {
+            Suite::Message => *b"CLAV\x01\x01\0\0",
+            Suite::Stream => *b"CLAV\x01\x02\0\0",
+        }
+    }
+
+    /// What bytes begin as, if it is any of ours: for a better word to whoever takes the one for the other.
+    pub fn of(bytes: &[u8]) -> Option<Suite> {
+        [Suite::Message, Suite::Stream].into_iter().find(|suite| bytes.starts_with(&suite.magic()))
+    }
+}
 
 /// The ciphertext does not open: wrong key, wrong context, or changed bytes. There is no telling which.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +87,17 @@ pub struct Header {
     pub commitment: [u8; 32],
 }
 
+impl Header {
+    fn read(head: &[u8; HEADER_BYTES], suite: Suite) -> Result<Self, Malformed> {
+        let mut r = Reader::new(head);
+        if r.array()? != suite.magic() {
+            return Err(Malformed::Unknown);
+        }
+        let (key, version, material) = (KeyId(r.array()?), r.u32()?, MaterialId(r.array()?));
+        Ok(Header { key, version, material, salt: r.array()?, nonce: r.array()?, commitment: r.array()? })
+    }
+}
+
 /// A ciphertext that has the right shape.
 #[derive(Clone, Copy)]
 pub struct Ciphertext<'a> {
@@ -72,18 +110,13 @@ impl<'a> Ciphertext<'a> {
     /// Parses exactly.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let (head, body) = bytes.split_first_chunk::<HEADER_BYTES>().ok_or(Malformed::Short)?;
-        let mut r = Reader::new(head);
-        if r.array()? != MAGIC {
-            return Err(Malformed::Unknown);
-        }
+        let header = Header::read(head, Suite::Message)?;
         if body.len() < TAG_BYTES {
             return Err(Malformed::Short);
         }
         if body.len() > PLAINTEXT_BYTES_MAX + TAG_BYTES {
             return Err(Malformed::Oversize);
         }
-        let (key, version, material) = (KeyId(r.array()?), r.u32()?, MaterialId(r.array()?));
-        let header = Header { key, version, material, salt: r.array()?, nonce: r.array()?, commitment: r.array()? };
         Ok(Ciphertext { header, head, body })
     }
 
@@ -95,37 +128,54 @@ impl<'a> Ciphertext<'a> {
 
 /// The key of all messages of one material and salt, ready to use. May be kept and shared as DESIGN §6 allows: for up
 /// to 2^16 messages or one second, on one node. No Debug, no Clone.
-pub struct MessageKey {
+pub struct MessageKey(Sealing);
+
+/// What is derived for one material, suite and salt.
+struct Sealing {
     key: AeadKey,
     commitment: [u8; 32],
     prefix: [u8; PREFIX_BYTES],
     tenant: TenantTag,
 }
 
-impl MessageKey {
-    /// A key to encrypt with, under a fresh salt.
-    pub fn fresh(material: &Material, salt: Fresh<32>) -> Self {
-        MessageKey::derive(material, &salt.spend())
+impl Sealing {
+    fn fresh(material: &Material, salt: Fresh<32>, suite: Suite) -> Self {
+        Sealing::derive(material, &salt.spend(), suite)
     }
 
-    /// The key that a ciphertext with this header asks for, if it is of this material.
-    pub fn of(material: &Material, header: &Header) -> Result<Self, Undecryptable> {
+    /// What a header asks for, if it is of this material, and commits to this key. Compared in constant time.
+    fn of(material: &Material, header: &Header, suite: Suite) -> Result<Self, Undecryptable> {
         let context = material.context();
-        let same = (header.key, header.version, header.material) == (context.key, context.version, context.material);
-        if same { Ok(MessageKey::derive(material, &header.salt)) } else { Err(Undecryptable) }
+        if (header.key, header.version, header.material) != (context.key, context.version, context.material) {
+            return Err(Undecryptable);
+        }
+        let sealing = Sealing::derive(material, &header.salt, suite);
+        if equal(&header.commitment, &sealing.commitment) { Ok(sealing) } else { Err(Undecryptable) }
     }
 
     /// okm64 = KDF(material, "claviger/v1/message", ctx(bytes 0..68, tenant16), 64): key, commitment.
-    fn derive(material: &Material, salt: &[u8; 32]) -> Self {
+    fn derive(material: &Material, salt: &[u8; 32], suite: Suite) -> Self {
         let context = material.context();
-        let prefix = prefix(context.key, context.version, context.material, salt);
+        let prefix = prefix(suite, context.key, context.version, context.material, salt);
         let ctx = Ctx::new().fixed(&prefix).fixed(&context.tenant.0);
         let mut okm = Zeroizing::new([0; 64]);
         kdf::derive_into(material.key(), label::MESSAGE, ctx.as_slice(), okm.as_mut());
         let (key, commitment) = okm.split_at(32);
         let key = AeadKey::new(&Secret32::copy_from(key).expect("half of 64 bytes"));
         let commitment = commitment.try_into().expect("half of 64 bytes");
-        MessageKey { key, commitment, prefix, tenant: context.tenant }
+        Sealing { key, commitment, prefix, tenant: context.tenant }
+    }
+}
+
+impl MessageKey {
+    /// A key to encrypt with, under a fresh salt.
+    pub fn fresh(material: &Material, salt: Fresh<32>) -> Self {
+        MessageKey(Sealing::fresh(material, salt, Suite::Message))
+    }
+
+    /// The key that a ciphertext with this header asks for, if it is of this material and commits to it.
+    pub fn of(material: &Material, header: &Header) -> Result<Self, Undecryptable> {
+        Sealing::of(material, header, Suite::Message).map(MessageKey)
     }
 
     /// Encrypts one message of at most [`PLAINTEXT_BYTES_MAX`] bytes, under a fresh nonce of its own.
@@ -135,12 +185,12 @@ impl MessageKey {
         }
         let nonce = nonce.spend();
         let mut out = Vec::with_capacity(plaintext.len() + OVERHEAD_BYTES);
-        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(&self.0.prefix);
         out.extend_from_slice(&nonce);
-        out.extend_from_slice(&self.commitment);
-        let aad = aad(&out, &self.tenant, context);
+        out.extend_from_slice(&self.0.commitment);
+        let aad = aad(&out, &self.0.tenant, context);
         out.extend_from_slice(plaintext);
-        let tag = self.key.seal_in_place(&nonce, &aad, &mut out[HEADER_BYTES..]);
+        let tag = self.0.key.seal_in_place(&nonce, &aad, &mut out[HEADER_BYTES..]);
         out.extend_from_slice(&tag);
         Ok(out)
     }
@@ -148,12 +198,12 @@ impl MessageKey {
     /// Opens a ciphertext whose key this is. The commitment is compared first, in constant time.
     pub fn open(&self, ciphertext: &Ciphertext<'_>, context: &Context) -> Result<SecretBytes, Undecryptable> {
         let head = ciphertext.head;
-        let mine = equal(&head[..PREFIX_BYTES], &self.prefix) & equal(&ciphertext.header.commitment, &self.commitment);
+        let mine = equal(&head[..PREFIX_BYTES], &self.0.prefix) & equal(&ciphertext.header.commitment, &self.0.commitment);
         if !mine {
             return Err(Undecryptable);
         }
-        let aad = aad(head, &self.tenant, context);
-        self.key.open(&ciphertext.header.nonce, &aad, ciphertext.body).ok_or(Undecryptable)
+        let aad = aad(head, &self.0.tenant, context);
+        self.0.key.open(&ciphertext.header.nonce, &aad, ciphertext.body).ok_or(Undecryptable)
     }
 }
 
@@ -178,9 +228,9 @@ pub fn decrypt(
 }
 
 /// Bytes 0..68 of a ciphertext.
-fn prefix(key: KeyId, version: u32, material: MaterialId, salt: &[u8; 32]) -> [u8; PREFIX_BYTES] {
+fn prefix(suite: Suite, key: KeyId, version: u32, material: MaterialId, salt: &[u8; 32]) -> [u8; PREFIX_BYTES] {
     let mut w = Writer::with_room(PREFIX_BYTES);
-    w.raw(&MAGIC).raw(&key.0).u32(version).raw(&material.0).raw(salt);
+    w.raw(&suite.magic()).raw(&key.0).u32(version).raw(&material.0).raw(salt);
     w.into_bytes().try_into().expect("8 and 28 and 32 bytes")
 }
 

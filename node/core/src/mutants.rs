@@ -96,6 +96,10 @@ mutants! {
     AnswerGrownOld "answer-grown-old";
     /// An item of a stream is judged by whatever reading was there before it.
     ItemNotReadAnew "item-not-read-anew";
+    /// The opener of a stream takes its last chunk for the end, flagged or not.
+    StreamEndNotFlagged "stream-end-not-flagged";
+    /// Rights and the state of the key are looked at when a stream of chunks opens, and not again.
+    StreamRightsOnce "stream-rights-once";
     /// A caller's least revision is not waited for.
     RevisionNotAwaited "revision-not-awaited";
     /// Sealing leaves the keys in memory and in use.

@@ -4,7 +4,10 @@
 use claviger_core::chance::{Chance, Fresh};
 use claviger_core::codec::Canonical;
 use claviger_core::crypto;
-use claviger_core::envelope::{self, Ciphertext, Context};
+use claviger_core::envelope::{
+    self, CHUNK_BYTES, Ciphertext, Context, Cutter, SEALED_CHUNK_BYTES, STREAM_HEADER_BYTES, StreamHeader, StreamOpener,
+    StreamSealer,
+};
 use claviger_core::kdf::{self, Ctx, Label, label};
 use claviger_core::kem::{self, KemPublic, KemSecret, SealedBox};
 use claviger_core::keyring::{Keyring, SlotPublic};
@@ -13,7 +16,7 @@ use claviger_core::material::{Algorithm, Buckets, Material, MaterialContext, Ori
 use claviger_core::name::{Digest, KeyId, Lineage, MaterialId, RequestId, Signature, VerifyingKey};
 use claviger_core::record::{RecordKey, TenantTag};
 use claviger_core::roster::{CustodianKeys, Holder};
-use claviger_core::secret::Secret32;
+use claviger_core::secret::{Secret32, SecretBytes};
 use claviger_core::share::{self, Share, ShareContext};
 use claviger_core::slot::{Locker, Root, SlotKind, SlotRecord, slots_digest};
 use serde_json::Value;
@@ -309,6 +312,62 @@ fn ciphertexts_seal_alike() {
         let ciphertext = bytes(&v["ciphertext"]);
         let parsed = Ciphertext::parse(&ciphertext).unwrap();
         assert_eq!(envelope::decrypt(&material, &parsed, &context).unwrap().expose(), plaintext);
+    }
+}
+
+/// Byte i is i mod 251.
+fn counting(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| (i % 251) as u8).collect()
+}
+
+fn chunks(bytes: &[u8], chunk_bytes: usize) -> (Vec<SecretBytes>, SecretBytes) {
+    let (mut cutter, mut piece) = (Cutter::new(chunk_bytes), bytes);
+    let middle = std::iter::from_fn(|| cutter.cut(&mut piece)).collect();
+    (middle, cutter.rest())
+}
+
+fn seal_stream(material: &Material, plaintext: &[u8], mut sealer: StreamSealer) -> Vec<u8> {
+    let (middle, last) = chunks(plaintext, CHUNK_BYTES);
+    let mut stream = sealer.header().as_bytes().to_vec();
+    for chunk in &middle {
+        let (sealed, next) = sealer.seal(material, chunk).unwrap();
+        stream.extend(sealed);
+        sealer = next;
+    }
+    stream.extend(sealer.seal_last(material, &last).unwrap());
+    stream
+}
+
+fn open_stream(material: &Material, context: &Context, stream: &[u8]) -> Vec<u8> {
+    let (head, sealed) = stream.split_at(STREAM_HEADER_BYTES);
+    let mut opener = StreamOpener::begin(material, context, StreamHeader::parse(head).unwrap()).ok().unwrap();
+    let (middle, last) = chunks(sealed, SEALED_CHUNK_BYTES);
+    let mut plaintext = Vec::new();
+    for chunk in &middle {
+        let (opened, next) = opener.open(material, chunk.expose()).ok().unwrap();
+        plaintext.extend_from_slice(opened.expose());
+        opener = next;
+    }
+    plaintext.extend_from_slice(opener.open_last(material, last.expose()).unwrap().expose());
+    plaintext
+}
+
+#[test]
+fn streams_seal_alike() {
+    let (_, material) = material();
+    for v in list(&vectors("streams")) {
+        let pairs: Vec<(String, String)> = serde_json::from_value(v["context"].clone()).unwrap();
+        let (context, plaintext) = (Context::new(&pairs).unwrap(), counting(number(&v["plaintext_bytes"])));
+        let sealer = StreamSealer::begin(&material, &context, fresh(&v["salt"]), fresh(&v["nonce_prefix"]));
+        let stream = seal_stream(&material, &plaintext, sealer);
+        assert_eq!(stream.len(), number::<usize>(&v["stream_bytes"]));
+        assert_eq!(stream[..STREAM_HEADER_BYTES], array::<STREAM_HEADER_BYTES>(&v["head"]));
+        assert_eq!(stream[stream.len() - 16..], array::<16>(&v["last_tag"]));
+        assert_eq!(crypto::sha256(&[&stream]).0, array(&v["stream_sha256"]));
+        if let Some(whole) = v.get("stream") {
+            assert_eq!(stream, bytes(whole));
+        }
+        assert_eq!(open_stream(&material, &context, &stream), plaintext);
     }
 }
 
