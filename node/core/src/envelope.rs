@@ -34,7 +34,7 @@ const HEADER_BYTES: usize = 112;
 /// Up to the salt's end: what a message key is derived for.
 const PREFIX_BYTES: usize = 68;
 
-/// What a header is followed by.
+/// What a header is followed by, and so what it is the header of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suite {
     /// One ciphertext and its tag (suite 1).
@@ -198,7 +198,8 @@ impl MessageKey {
     /// Opens a ciphertext whose key this is. The commitment is compared first, in constant time.
     pub fn open(&self, ciphertext: &Ciphertext<'_>, context: &Context) -> Result<SecretBytes, Undecryptable> {
         let head = ciphertext.head;
-        let mine = equal(&head[..PREFIX_BYTES], &self.0.prefix) & equal(&ciphertext.header.commitment, &self.0.commitment);
+        let mine =
+            equal(&head[..PREFIX_BYTES], &self.0.prefix) & equal(&ciphertext.header.commitment, &self.0.commitment);
         if !mine {
             return Err(Undecryptable);
         }

@@ -49,8 +49,8 @@ pub struct Page {
     pub outcome: OutcomeWord,
     /// The revision that the answer reflects; 0 for none.
     pub revision: Version,
-    /// How many attempts the page stands for: 1, but for floods, and for items of one batch that are alike in all that a
-    /// page says.
+    /// How many attempts the page stands for: 1, but for floods, for items of one batch that are alike in all that a page
+    /// says, and for the chunks of one stream.
     pub count: u64,
     /// The transaction, where one was proposed.
     pub txn: Option<TxnId>,

@@ -5,8 +5,8 @@ use claviger_core::chance::{Chance, Fresh};
 use claviger_core::codec::Canonical;
 use claviger_core::crypto;
 use claviger_core::envelope::{
-    self, CHUNK_BYTES, Ciphertext, Context, Cutter, SEALED_CHUNK_BYTES, STREAM_HEADER_BYTES, StreamHeader, StreamOpener,
-    StreamSealer,
+    self, CHUNK_BYTES, Ciphertext, Context, Cutter, SEALED_CHUNK_BYTES, STREAM_HEADER_BYTES, StreamHeader,
+    StreamOpener, StreamSealer,
 };
 use claviger_core::kdf::{self, Ctx, Label, label};
 use claviger_core::kem::{self, KemPublic, KemSecret, SealedBox};

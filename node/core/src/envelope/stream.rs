@@ -142,12 +142,7 @@ pub struct StreamSealer(Course);
 
 impl StreamSealer {
     /// Begins a stream under a salt and a nonce prefix that nothing else has.
-    pub fn begin(
-        material: &Material,
-        context: &Context,
-        salt: Fresh<32>,
-        prefix: Fresh<NONCE_PREFIX_BYTES>,
-    ) -> Self {
+    pub fn begin(material: &Material, context: &Context, salt: Fresh<32>, prefix: Fresh<NONCE_PREFIX_BYTES>) -> Self {
         let (sealing, mut nonce) = (Sealing::fresh(material, salt, Suite::Stream), [0; NONCE_BYTES]);
         nonce[..NONCE_PREFIX_BYTES].copy_from_slice(&prefix.spend());
         let mut head = [0; HEADER_BYTES];
@@ -251,6 +246,12 @@ impl Cutter {
         self.held.extend_from_slice(now);
         *piece = later;
         (!later.is_empty()).then(|| self.take())
+    }
+
+    /// All chunks that are whole once this piece has come, and not the last.
+    pub fn feed(&mut self, piece: &SecretBytes) -> Vec<SecretBytes> {
+        let mut piece = piece.expose();
+        std::iter::from_fn(|| self.cut(&mut piece)).collect()
     }
 
     /// What is left when nothing more comes: the last chunk.

@@ -93,6 +93,8 @@ pub const MATRIX: &[Rule] = &[
     rule(BatchDecrypt, When::Open, Who::KeyUsers),
     rule(BatchReEncrypt, When::Open, Who::KeyUsers),
     rule(Pipeline, When::Open, Who::KeyUsers),
+    rule(EncryptStream, When::Open, Who::Users(Use::Encrypt)),
+    rule(DecryptStream, When::Open, Who::Users(Use::Decrypt)),
     rule(SetRole, When::Open, ADMINISTRATOR),
     rule(DeleteRole, When::Open, ADMINISTRATOR),
     rule(DenyCertificate, When::Open, ADMINISTRATOR),

@@ -126,6 +126,8 @@ operations! {
     40 Cluster CreateJoinTicket       Cluster;
     41 Cluster SetMemberRole          Cluster;
     42 Cluster RetireMember           Cluster;
+    43 Crypto  EncryptStream          KeyName;
+    44 Crypto  DecryptStream          KeyName;
 }
 
 impl Operation {

@@ -3,10 +3,14 @@
 //!
 //! Must not contain: rights, audit, the network. Nothing here waits.
 
+mod chunks;
+
+pub use chunks::{ChunkCourse, StreamKey, begin_opening, begin_sealing, stream_key, work};
+
 use crate::seal::Opened;
 use claviger_core::chance::Fresh;
 use claviger_core::decide::{self, Decision, Desk};
-use claviger_core::envelope::{Ciphertext, Context, MessageKey};
+use claviger_core::envelope::{Ciphertext, Context, MessageKey, Suite};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::key::KeyRecord;
 use claviger_core::material::Material;
@@ -282,6 +286,9 @@ impl Bench<'_> {
 
     /// Opens a ciphertext of a key that the caller has leave for.
     fn open(&self, name: &KeyName, ciphertext: &[u8], context: &Context) -> Result<Decrypted, Failure> {
+        if Suite::of(ciphertext) == Some(Suite::Stream) {
+            return Err(Refused::BadRequest("a message; this is a stream, which DecryptStream opens").into());
+        }
         let parsed = Ciphertext::parse(ciphertext).map_err(|_| Refused::Undecryptable)?;
         let key = self.key(name)?;
         let header = parsed.header();

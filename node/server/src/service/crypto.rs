@@ -181,7 +181,7 @@ impl Service {
     }
 
     /// Where keys are used, by a reading: that the node is sealed, if it is.
-    fn bench<'a>(&'a self, reading: &'a Reading) -> Result<Bench<'a>, Failure> {
+    pub(super) fn bench<'a>(&'a self, reading: &'a Reading) -> Result<Bench<'a>, Failure> {
         Ok(Bench {
             opened: reading.opened()?,
             view: &reading.view,

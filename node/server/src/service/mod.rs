@@ -4,10 +4,13 @@
 //! Must not contain: gRPC, protobuf of callers, TLS.
 
 mod batch;
+mod berths;
 mod book;
 mod change;
+mod chunks;
 mod cluster;
 mod crypto;
+mod idle;
 mod items;
 mod join;
 mod keys;
@@ -17,10 +20,15 @@ mod roles;
 mod unseal;
 mod visit;
 
+pub(crate) use berths::Berths;
+
 pub use batch::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAsk, Batched};
 pub(crate) use book::ClosedPages;
 pub use book::Tail;
 pub use change::RequestStamp;
+pub use chunks::{
+    ChunkCourse, Chunks, DecryptStreamAsk, EncryptStreamAsk, PIECE_BYTES_MAX, Piece, STREAM_IDLE_MS_MAX, StreamStart,
+};
 pub use cluster::{ClusterView, NodeView, SealStatus};
 pub use crypto::{DecryptAsk, EncryptAsk, ReEncryptAsk};
 pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
@@ -76,6 +84,8 @@ pub struct Service {
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
     pub(crate) sealings: parking_lot::Mutex<Sealings>,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
+    /// Streams of chunks that are open.
+    pub(crate) berths: Arc<Berths>,
     /// True from when the node stops: streams take nothing more.
     pub(crate) stopping: watch::Sender<bool>,
 }

@@ -34,6 +34,8 @@ pub struct Visit {
 struct Notes {
     keys: Keys,
     items: Items,
+    /// Chunks of a stream that were handed over.
+    chunks: u64,
     proposed: Option<(TxnId, Digest)>,
     revision: u64,
     rests_on: Option<AgeLimit>,
@@ -77,7 +79,7 @@ impl Service {
         self.attempt(self.gate.authenticate(leaf_der), operation)
     }
 
-    /// Opens a page for an item of a stream, by whoever opened the stream.
+    /// Opens a page for an item of a stream, or for all its chunks, by whoever opened the stream.
     pub(crate) fn visit_of(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
         self.attempt(Ok(caller.clone()), operation)
     }
@@ -134,6 +136,16 @@ impl Visit {
         self.notes.lock().items.came_to(outcomes);
     }
 
+    /// Notes one more chunk of a stream that was handed over: its page counts them.
+    pub(crate) fn chunk_came_through(&self) {
+        self.notes.lock().chunks += 1;
+    }
+
+    /// Whether an answer that rests on the newest reading may be handed over now.
+    pub(crate) fn still_stands(&self) -> bool {
+        self.overtaken().is_none()
+    }
+
     /// Notes the revision that the answer reflects.
     pub fn reflects(&self, revision: u64) {
         self.notes.lock().revision = revision;
@@ -145,6 +157,12 @@ impl Visit {
         notes.revision = reading.sequence();
         notes.rests_on = Some(reading.age_limit());
         notes.with_keys = reading.opened.is_some();
+    }
+
+    /// Notes that the answer gives nothing away, whatever was handed over before it: it does not grow old.
+    pub(crate) fn rests_on_nothing(&self) {
+        let mut notes = self.notes.lock();
+        (notes.rests_on, notes.with_keys) = (None, false);
     }
 
     /// Why an answer is not handed over any more, however it was made.
@@ -219,9 +237,10 @@ impl Visit {
     }
 
     fn write(&self, outcome: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
-        self.service.metrics.answered(self.operation, outcome, 1);
         let notes = self.notes.lock();
         self.write_items(&notes, outcome)?;
+        let count = self.write_chunks(&notes, outcome)?;
+        self.service.metrics.answered(self.operation, outcome, count);
         let page = self.service.page(&Entry {
             operation: self.operation,
             caller: self.caller.as_ref().ok(),
@@ -230,12 +249,31 @@ impl Visit {
             revision: notes.revision,
             proposed: notes.proposed,
         });
-        self.service.book.write(page)?;
+        self.service.book.write(Page { count, ..page })?;
         // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
         if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
             self.service.closed.lock().add(Closed::In(txn));
         }
         Ok(())
+    }
+
+    /// A stream that came to its end has one page, which counts its chunks. One that did not has one for the chunks that came
+    /// through, and one for its end. Answers what the last of them counts.
+    fn write_chunks(&self, notes: &Notes, whole: OutcomeWord) -> Result<u64, crate::audit::BookFailed> {
+        if whole == OutcomeWord::Ok || notes.chunks == 0 {
+            return Ok(notes.chunks.max(1));
+        }
+        self.service.metrics.answered(self.operation, OutcomeWord::Ok, notes.chunks);
+        let page = self.service.page(&Entry {
+            operation: self.operation,
+            caller: self.caller.as_ref().ok(),
+            keys: &notes.keys,
+            outcome: OutcomeWord::Ok,
+            revision: notes.revision,
+            proposed: None,
+        });
+        self.service.book.write(Page { count: notes.chunks, ..page })?;
+        Ok(1)
     }
 
     /// The pages of the items stand before that of the call: where one cannot be written, the call has no answer.

@@ -183,7 +183,8 @@ fn refuses_cuts_between_chunks_and_doubled_chunks() {
 
 #[test]
 fn refuses_chunks_of_another_stream() {
-    let (ours, theirs) = (sealed_in(6, &plaintext(2 * CHUNK_BYTES), 999), sealed_in(8, &plaintext(2 * CHUNK_BYTES), 999));
+    let (ours, theirs) =
+        (sealed_in(6, &plaintext(2 * CHUNK_BYTES), 999), sealed_in(8, &plaintext(2 * CHUNK_BYTES), 999));
     let ((head, ours), (_, theirs)) = (taken_apart(&ours), taken_apart(&theirs));
     assert!(opened(&put_together(&head, &[&ours[0], &ours[1]])).is_some());
     assert_eq!(opened(&put_together(&head, &[&ours[0], &theirs[1]])), None);

@@ -2,6 +2,7 @@
 //! real gRPC messages. Only connections are missing.
 
 mod batch;
+mod chunks;
 mod pipeline;
 
 use super::Connection;

@@ -4,15 +4,17 @@ use super::{Parsed, context, key_name, read, wanted};
 use crate::api::status;
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use crate::service::{
-    BatchAsk, Batched, DecryptAsk, EncryptAsk, PipelineAnswer, PipelineAsk, PipelineDone, PipelineItem, ReEncryptAsk,
+    BatchAsk, Batched, DecryptAsk, DecryptStreamAsk, EncryptAsk, EncryptStreamAsk, PIECE_BYTES_MAX, Piece,
+    PipelineAnswer, PipelineAsk, PipelineDone, PipelineItem, ReEncryptAsk,
 };
-use claviger_core::envelope::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
+use claviger_core::envelope::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX, StreamHeader};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::name::KeyName;
 use claviger_core::secret::SecretBytes;
 use claviger_proto::v1;
 use claviger_proto::v1::{
-    batch_decrypt_result, batch_encrypt_result, batch_re_encrypt_result, pipeline_request, pipeline_response,
+    batch_decrypt_result, batch_encrypt_result, batch_re_encrypt_result, decrypt_stream_request,
+    decrypt_stream_response, encrypt_stream_request, encrypt_stream_response, pipeline_request, pipeline_response,
 };
 
 pub(in crate::api) fn encrypt(ask: v1::EncryptRequest) -> Parsed<EncryptAsk> {
@@ -136,4 +138,52 @@ pub(in crate::api) fn pipeline_answer(answer: PipelineAnswer) -> v1::PipelineRes
     };
     let outcome = answer.outcome.into_inner().map_or_else(|why| Outcome::Error(status::item(why)), good);
     v1::PipelineResponse { id: answer.id, outcome: Some(outcome) }
+}
+
+pub(in crate::api) fn sealing_piece(frame: v1::EncryptStreamRequest) -> Parsed<Piece<EncryptStreamAsk>> {
+    use encrypt_stream_request::Part;
+    match frame.part.ok_or(wanted("start or plaintext in every frame"))? {
+        Part::Plaintext(bytes) => Ok(Piece::Bytes(piece(bytes.into())?)),
+        Part::Start(v1::EncryptStreamStart { name, context: pairs, min_revision }) => {
+            let (name, context) = (key_name(&name)?, context(&pairs)?);
+            Ok(Piece::Start(EncryptStreamAsk { name, context, min_revision }))
+        }
+    }
+}
+
+pub(in crate::api) fn opening_piece(frame: v1::DecryptStreamRequest) -> Parsed<Piece<DecryptStreamAsk>> {
+    use decrypt_stream_request::Part;
+    match frame.part.ok_or(wanted("start or ciphertext in every frame"))? {
+        Part::Ciphertext(bytes) => Ok(Piece::Bytes(piece(bytes.into())?)),
+        Part::Start(v1::DecryptStreamStart { name, context: pairs, header, min_revision }) => {
+            let (name, context) = (key_name(&name)?, context(&pairs)?);
+            Ok(Piece::Start(DecryptStreamAsk { name, context, header: header.into(), min_revision }))
+        }
+    }
+}
+
+fn piece(bytes: Vec<u8>) -> Parsed<SecretBytes> {
+    if bytes.is_empty() || bytes.len() > PIECE_BYTES_MAX {
+        return Err(wanted("1 to 131,072 bytes in a frame"));
+    }
+    Ok(SecretBytes::take(bytes))
+}
+
+pub(in crate::api) fn sealing_started(header: &StreamHeader, revision: u64) -> v1::EncryptStreamResponse {
+    let (version, header) = (header.header().version, header.as_bytes().to_vec().into());
+    let started = v1::EncryptStreamStarted { header, version, revision };
+    v1::EncryptStreamResponse { part: Some(encrypt_stream_response::Part::Started(started)) }
+}
+
+pub(in crate::api) fn opening_started(header: &StreamHeader, revision: u64) -> v1::DecryptStreamResponse {
+    let started = v1::DecryptStreamStarted { version: header.header().version, revision };
+    v1::DecryptStreamResponse { part: Some(decrypt_stream_response::Part::Started(started)) }
+}
+
+pub(in crate::api) fn sealed_chunk(chunk: SecretBytes) -> v1::EncryptStreamResponse {
+    v1::EncryptStreamResponse { part: Some(encrypt_stream_response::Part::Ciphertext(chunk.expose_owned().into())) }
+}
+
+pub(in crate::api) fn opened_chunk(chunk: SecretBytes) -> v1::DecryptStreamResponse {
+    v1::DecryptStreamResponse { part: Some(decrypt_stream_response::Part::Plaintext(chunk.expose_owned().into())) }
 }
