@@ -20,6 +20,8 @@
 //! makes many calls at once need not care: while eight or more that use keys are under way in a client and its clones, the
 //! next ones share a stream by themselves, and what the stream does not answer is asked call by call.
 //!
+//! Files and pipes of any size pass by in constant memory ([`Client::encrypt_stream`], [`Client::decrypt_stream`]).
+//!
 //! Not here: what is true about keys (`claviger-core`), and anything that a server decides.
 
 mod audit;
@@ -37,6 +39,7 @@ mod keys;
 mod pipeline;
 mod roles;
 mod seal;
+mod stream;
 mod tls;
 mod trunk;
 
@@ -49,4 +52,5 @@ pub use config::{Config, Endpoint, Endpoints, Files};
 pub use crypto::{CIPHERTEXT_EXTRA_BYTES, PLAINTEXT_BYTES_MAX};
 pub use error::{ConfigError, Error, Tried, Why};
 pub use pipeline::{Pipeline, PipelineAnswer, PipelineAnswers, PipelineAsks, PipelineDone};
+pub use stream::{STREAM_HEADER_BYTES, StreamDone, StreamError};
 pub use tls::{NodeIdentity, Refusal};

@@ -1,6 +1,6 @@
 //! Why a verb did not do what was asked, what to do next, and the exit code that says so.
 
-use claviger_client::{ConfigError, Error, Tried, Why};
+use claviger_client::{ConfigError, Error, StreamError, Tried, Why};
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -83,6 +83,17 @@ impl From<Error> for Failure {
             Error::Unavailable { why, tried, .. } => unavailable(message, why, &tried),
             Error::Broken { .. } => Failure::new(message).next("an operator should read the node's log"),
             Error::Config(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        let message = error.to_string();
+        match error {
+            StreamError::NotBegun(error) => error.into(),
+            StreamError::Midway { error, .. } => Failure { message, ..error.into() },
+            StreamError::Read(_) | StreamError::Write(_) => Failure::new(message),
         }
     }
 }

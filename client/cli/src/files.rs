@@ -36,19 +36,47 @@ pub fn folder(path: &Path) -> Result<(), Failure> {
 
 /// Writes a file whole or not at all: beside its place, synced, then renamed. Replaces what is there.
 pub fn replace(path: &Path, bytes: &[u8], readers: Readers) -> Result<(), Failure> {
-    let beside = beside(path)?;
-    let written = write_new(&beside, bytes, readers).and_then(|()| fs::rename(&beside, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&beside); // the first failure is the one to tell
-    }
-    written.map_err(|e| at(path, e))
+    let (mut file, part) = Part::create(path, readers)?;
+    file.write_all(bytes).map_err(|e| at(path, e))?;
+    part.finish(&file)
 }
 
-fn write_new(path: &Path, bytes: &[u8], readers: Readers) -> std::io::Result<()> {
-    let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// A file that is being written beside its place. Dropped before it is finished, it is gone.
+pub struct Part {
+    path: PathBuf,
+    beside: Option<PathBuf>,
+}
+
+impl Part {
+    /// Makes an empty file beside `path`.
+    pub fn create(path: &Path, readers: Readers) -> Result<(File, Part), Failure> {
+        let beside = beside(path)?;
+        let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
+        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(|e| at(path, e))?;
+        Ok((file, Part { path: path.to_owned(), beside: Some(beside) }))
+    }
+
+    /// Puts it, whole, into its place, where it survives a power cut.
+    pub fn finish(mut self, file: &File) -> Result<(), Failure> {
+        let Some(beside) = &self.beside else { return Ok(()) };
+        let put = file.sync_all().and_then(|()| fs::rename(beside, &self.path)).and_then(|()| sync_folder(&self.path));
+        put.map_err(|e| at(&self.path, e))?;
+        self.beside = None;
+        Ok(())
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            let _ = fs::remove_file(beside); // the failure that led here is the one to tell
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
 }
 
 fn beside(path: &Path) -> Result<PathBuf, Failure> {

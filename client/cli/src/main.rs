@@ -22,6 +22,7 @@ mod reencrypt;
 mod role;
 mod settings;
 mod status;
+mod stream;
 mod words;
 mod x509;
 
@@ -63,7 +64,7 @@ fn run(cli: Cli) -> ExitCode {
 /// A current-thread runtime: one call at a time is all that a command line makes.
 fn dispatch(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let report = runtime.block_on(async {
         match verb {
             Verb::Cert(verb) => cert::run(verb),
             Verb::Operator(verb) => operator::run(verb, settings, out).await,
@@ -77,5 +78,8 @@ fn dispatch(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, Failur
             Verb::Version => Ok(about::version()),
             Verb::Completions(verb) => Ok(about::completions(&verb)),
         }
-    })
+    });
+    // A read of a pipe that nobody writes into any more would be waited for.
+    runtime.shutdown_background();
+    report
 }

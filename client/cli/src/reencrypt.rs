@@ -1,15 +1,13 @@
 //! `claviger reencrypt`: what an older version or another key encrypted, encrypted anew; one message, or many files in place.
 
-use crate::crypt::Job;
+use crate::crypt::{CIPHERTEXT_BYTES_MAX, Job};
 use crate::failure::Failure;
 use crate::files::{self, Readers};
 use crate::key::pair;
 use crate::output::Report;
 use crate::settings::Settings;
 use clap::Args;
-use claviger_client::{
-    BATCH_BYTES_MAX, BATCH_ITEMS_MAX, CIPHERTEXT_EXTRA_BYTES, Client, Each, PLAINTEXT_BYTES_MAX, v1,
-};
+use claviger_client::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, Client, Each, v1};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +18,8 @@ The cluster decrypts and encrypts again without handing the plaintext out. Do it
 a key are no longer needed, or to change the key or the context of a ciphertext. A ciphertext stays valid when a newer one \
 has been made of it.
 
+Ciphertexts of more than 64 KiB are not done: decrypt those and encrypt them anew.
+
 With --in-place many files are done in few calls. Each is replaced whole or not at all; one that cannot be done is named \
 and left as it is, and the others are done.
 
@@ -29,8 +29,8 @@ Examples:
   claviger reencrypt --key invoices --to archive letter.clav -o letter.new.clav
   claviger reencrypt --key invoices --context year=2026 --new-context year=2027 a.clav -o b.clav";
 
-/// Longest ciphertext of one message, in bytes.
-const CIPHERTEXT_BYTES_MAX: usize = PLAINTEXT_BYTES_MAX + CIPHERTEXT_EXTRA_BYTES;
+/// Of what is longer than a message.
+const TOO_LONG: &str = "is longer than 64 KiB and 128 bytes; decrypt it and encrypt it anew";
 
 /// What to encrypt anew.
 #[derive(Args)]
@@ -82,7 +82,7 @@ pub async fn run(verb: ReEncrypt, settings: &Settings) -> Result<Report, Failure
     }
     verb.job.refuse_terminal()?;
     let client = settings.client()?;
-    let ciphertext = verb.job.input(CIPHERTEXT_BYTES_MAX, "is longer than any ciphertext of claviger encrypt")?;
+    let ciphertext = verb.job.input(CIPHERTEXT_BYTES_MAX, TOO_LONG)?;
     let answer = client.re_encrypt_with(ask.about(ciphertext.to_vec())).await?;
     verb.job.output(&answer.ciphertext, Readers::Anyone)
 }

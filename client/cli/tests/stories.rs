@@ -155,17 +155,92 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// The files in a home that have not come to their place.
+fn parts(home: &Home) -> Vec<String> {
+    let names = std::fs::read_dir(home.pki.folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".part")).collect()
+}
+
 #[test]
-fn refuses_a_file_that_is_too_long_and_writes_nothing() {
+fn what_is_longer_than_a_message_goes_as_a_stream() {
     let home = Home::new();
     let node = home.node(1, SealState::Open, always(|| Ok(1)));
-    std::fs::write(home.path("long"), vec![1; 65_537]).unwrap();
-    let refused = home.run(&[&node], &["encrypt", "--key", "k", "long", "-o", "long.clav"]);
-    assert_eq!(code(&refused), 1);
-    assert!(err(&refused).contains("65536 bytes"), "{}", err(&refused));
-    assert!(node.calls().is_empty() && !home.path("long.clav").exists());
-    std::fs::write(home.path("long"), vec![1; 65_536]).unwrap();
-    assert_eq!(code(&home.run(&[&node], &["encrypt", "--key", "k", "long", "-o", "long.clav"])), 0);
+    for (bytes, rpc, more) in
+        [(65_536, "Encrypt", 128), (65_537, "EncryptStream", 112), (1_000_000, "EncryptStream", 112)]
+    {
+        let before = node.count(rpc);
+        std::fs::write(home.path("long"), vec![1; bytes]).unwrap();
+        let sealed = home.run(&[&node], &["encrypt", "--key", "k", "long", "-o", "long.clav"]);
+        assert_eq!((code(&sealed), err(&sealed)), (0, String::new()), "no bar where nobody looks");
+        assert_eq!(node.count(rpc), before + 1);
+        assert_eq!(std::fs::metadata(home.path("long.clav")).unwrap().len(), (bytes + more) as u64);
+        assert_eq!(code(&home.run(&[&node], &["decrypt", "--key", "k", "long.clav", "-o", "back"])), 0);
+        assert_eq!(std::fs::read(home.path("back")).unwrap(), vec![1; bytes]);
+        assert_eq!(mode(&home.path("back")), 0o600);
+        let piped = home.run(&[&node], &["decrypt", "--key", "k", "--quiet", "long.clav"]);
+        assert_eq!((code(&piped), piped.stdout.len()), (0, bytes));
+    }
+    assert_eq!(parts(&home), [""; 0]);
+}
+
+#[test]
+fn a_stream_that_breaks_off_leaves_what_was_there() {
+    let home = Home::new();
+    let node = home.node(1, SealState::Open, always(|| Ok(1)));
+    std::fs::write(home.path("long"), [vec![1; 655_360], vec![b'!']].concat()).unwrap();
+    std::fs::write(home.path("out"), b"before").unwrap();
+    let failed = home.run(&[&node], &["encrypt", "--key", "k", "long", "-o", "out"]);
+    assert_eq!(code(&failed), 1);
+    assert!(err(&failed).contains("the key is disabled") && err(&failed).contains("begin anew"), "{}", err(&failed));
+    assert_eq!(std::fs::read(home.path("out")).unwrap(), b"before");
+    assert_eq!(parts(&home), [""; 0]);
+    let piped = home.run(&[&node], &["encrypt", "--key", "k", "long"]);
+    assert_eq!(code(&piped), 1);
+    assert!(err(&piped).contains("throw it away"), "{}", err(&piped));
+}
+
+/// Waits until a child has written something beside its place.
+fn until_a_part_is_there(home: &Home) {
+    let started = std::time::Instant::now();
+    while parts(home).is_empty() {
+        assert!(started.elapsed().as_secs() < 20, "no part in time");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn whoever_is_interrupted_clears_away() {
+    let home = Home::new();
+    let node = home.node(1, SealState::Open, always(|| Ok(1)));
+    for signal in ["-INT", "-TERM"] {
+        let mut command = home.bare(&["encrypt", "--key", "k", "-o", "out"]);
+        command.env("CLAVIGER_ADDR", node.address.to_string()).env("CLAVIGER_CA", home.pki.ca());
+        command.env("CLAVIGER_CERT", &home.caller.0).env("CLAVIGER_KEY_FILE", &home.caller.1);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The pipe stays open: its end never comes.
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, &[1; 100_000]).unwrap();
+        until_a_part_is_there(&home);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let ended = child.wait_with_output().unwrap();
+        assert_eq!(code(&ended), 1, "{}", err(&ended));
+        assert_eq!((parts(&home).len(), home.path("out").exists()), (0, false));
+    }
+}
+
+#[test]
+fn refuses_to_encrypt_anew_what_is_longer_than_a_message() {
+    let home = Home::new();
+    let node = home.node(1, SealState::Open, always(|| Ok(1)));
+    std::fs::write(home.path("long"), vec![1; 65_665]).unwrap();
+    let refused = home.run(&[&node], &["reencrypt", "--key", "k", "long", "-o", "new"]);
+    assert_eq!((code(&refused), home.path("new").exists()), (1, false));
+    assert!(err(&refused).contains("decrypt it and encrypt it anew"), "{}", err(&refused));
+    let no_such_thing = home.run(&[&node], &["decrypt", "--key", "k", "long", "-o", "new"]);
+    assert!(err(&no_such_thing).contains("is not what claviger encrypt made"), "{}", err(&no_such_thing));
+    assert!(node.calls().is_empty());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::StreamExt;
+use tonic::codegen::Bytes;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 /// Any key.
@@ -282,6 +283,44 @@ impl crypto_server::Crypto for Fake {
         Ok(Response::new(v1::BatchReEncryptResponse { results, revision }))
     }
 
+    type EncryptStreamStream = Flow<v1::EncryptStreamResponse>;
+    type DecryptStreamStream = Flow<v1::DecryptStreamResponse>;
+
+    /// Answers each piece as it is, behind a header that says little. One that begins with `!` ends the stream; one that begins with
+    /// `.` ends it as if all was well.
+    async fn encrypt_stream(
+        &self,
+        request: Request<Streaming<v1::EncryptStreamRequest>>,
+    ) -> Reply<Self::EncryptStreamStream> {
+        use v1::{encrypt_stream_request::Part as Asked, encrypt_stream_response::Part};
+        let revision = self.answer("EncryptStream", &[], None)?;
+        let header: Bytes = [&b"CLAV\x01\x02\0\0"[..], &[0; 104]].concat().into();
+        let started = Part::Started(v1::EncryptStreamStarted { header, version: 1, revision });
+        let answer = move |frame: Result<v1::EncryptStreamRequest, Status>| match frame?.part.unwrap() {
+            Asked::Start(_) => Ok::<_, Status>(Some(started.clone())),
+            Asked::Plaintext(piece) => Ok(passed(piece)?.map(Part::Ciphertext)),
+        };
+        let answers = request.into_inner().map(answer);
+        let answers = answers.take_while(|answer| !matches!(answer, Ok(None)));
+        Ok(Response::new(Box::pin(answers.map(|part| Ok(v1::EncryptStreamResponse { part: part? })))))
+    }
+
+    /// As it encrypts, but for the header.
+    async fn decrypt_stream(
+        &self,
+        request: Request<Streaming<v1::DecryptStreamRequest>>,
+    ) -> Reply<Self::DecryptStreamStream> {
+        use v1::{decrypt_stream_request::Part as Asked, decrypt_stream_response::Part};
+        let revision = self.answer("DecryptStream", &[], None)?;
+        let answer = move |frame: Result<v1::DecryptStreamRequest, Status>| match frame?.part.unwrap() {
+            Asked::Start(_) => Ok::<_, Status>(Some(Part::Started(v1::DecryptStreamStarted { version: 1, revision }))),
+            Asked::Ciphertext(piece) => Ok(passed(piece)?.map(Part::Plaintext)),
+        };
+        let answers = request.into_inner().map(answer);
+        let answers = answers.take_while(|answer| !matches!(answer, Ok(None)));
+        Ok(Response::new(Box::pin(answers.map(|part| Ok(v1::DecryptStreamResponse { part: part? })))))
+    }
+
     type PipelineStream = Answers;
 
     /// Answers each item as its call would be answered.
@@ -435,5 +474,17 @@ impl cluster_server::Cluster for Fake {
     }
     async fn transfer_leader(&self, _: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderResponse> {
         Err(Status::unimplemented("fake"))
+    }
+}
+
+/// The answers of a stream.
+type Flow<T> = std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send>>;
+
+/// What comes of a piece; nothing where the stream is to end with it.
+fn passed(piece: Bytes) -> Result<Option<Bytes>, Status> {
+    match piece.first() {
+        Some(b'!') => Err(Status::failed_precondition("refused: the key is disabled")),
+        Some(b'.') => Ok(None),
+        Some(_) | None => Ok(Some(piece)),
     }
 }
