@@ -41,6 +41,11 @@ test: setup ## All tests (no network, no containers)
 	cargo build --workspace --bins $(PROFILE)
 	cargo test --workspace $(PROFILE) --no-fail-fast
 
+.PHONY: files
+files: setup ## Several gigabytes through pipes and real nodes, in constant memory (GIB=3)
+	cargo build --workspace --bins $(PROFILE)
+	CLAVIGER_FILES_GIB=$(or $(GIB),3) cargo test $(PROFILE) -p claviger-jepsen --test files
+
 .PHONY: lint
 lint: setup ## Format, clippy with warnings as errors, house rules
 	cargo fmt --all --check

@@ -4,7 +4,7 @@ use crate::trouble::{About, Told, Trouble};
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// What a run of the tool left.
 #[derive(Debug)]
@@ -68,14 +68,24 @@ impl Tool {
 
     /// Runs it to its end with something on its standard input.
     pub fn run_with<A: AsRef<OsStr>>(&self, arguments: &[A], input: &[u8]) -> Told<Ran> {
-        let mut command = Command::new(binary("claviger")?);
-        self.surround(command.args(arguments));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().about("claviger")?;
+        let mut child = self.start(arguments)?;
         if let Some(mut stdin) = child.stdin.take() {
             // A tool that ends before it has read everything is judged by its exit status.
             stdin.write_all(input).ok();
         }
+        Tool::ended(child)
+    }
+
+    /// Starts it, with pipes to its standard input, output and error.
+    pub fn start<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Told<Child> {
+        let mut command = Command::new(binary("claviger")?);
+        self.surround(command.args(arguments));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().about("claviger")
+    }
+
+    /// Waits for its end, and takes what is left of its output.
+    pub fn ended(child: Child) -> Told<Ran> {
         let out = child.wait_with_output()?;
         let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
         Ok(Ran { code: out.status.code().unwrap_or(-1), stdout: out.stdout, stderr })
