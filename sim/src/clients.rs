@@ -1,6 +1,7 @@
 //! Programs that use keys, and an administrator who takes rights away and gives them back. Each writes down what it asked
 //! and what it saw.
 
+mod chunks;
 mod many;
 
 use crate::dice::Dice;
@@ -13,7 +14,7 @@ use crate::promises::revocation::RightsChange;
 use crate::scene::Scene;
 use claviger_core::crypto::sha256;
 use claviger_core::decide::Role;
-use claviger_core::envelope::{Ciphertext, Context};
+use claviger_core::envelope::{Ciphertext, Context, Header};
 use claviger_core::failure::{Failure, Refused, Why};
 use claviger_core::key::{Algorithm, KeyRecord, Labels};
 use claviger_core::name::{KeyName, NodeId, RequestId};
@@ -27,6 +28,8 @@ use std::time::Duration;
 const ATTEMPTS_MAX: usize = 6;
 /// How often a client asks many things at once, among its other work.
 const MANY_ONCE_IN: u64 = 10;
+/// How often a client has a stream of chunks sealed or opened, among its other work.
+const CHUNKS_ONCE_IN: u64 = 20;
 
 /// One client.
 pub struct Client {
@@ -37,6 +40,8 @@ pub struct Client {
     plaintexts: Dice,
     /// For what it asks beside its other work: batches and streams.
     many: Dice,
+    /// For streams of chunks.
+    chunks: Dice,
     /// The highest revision that any answer carried.
     revision: u64,
     /// Keys that this client has stopped, and means to start again.
@@ -52,7 +57,8 @@ impl Client {
         let dice = scene.dice(&format!("client {number}, {purpose}"));
         let plaintexts = scene.dice(&format!("plaintexts of client {number}, {purpose}"));
         let many = scene.dice(&format!("many items of client {number}, {purpose}"));
-        Client { scene: scene.clone(), number, dice, plaintexts, many, revision: 0, stopped: Vec::new() }
+        let chunks = scene.dice(&format!("chunks of client {number}, {purpose}"));
+        Client { scene: scene.clone(), number, dice, plaintexts, many, chunks, revision: 0, stopped: Vec::new() }
     }
 
     /// Works until the run is over.
@@ -64,6 +70,9 @@ impl Client {
             self.operate(key).await;
             if self.many.once_in(MANY_ONCE_IN) {
                 self.ask_many(key).await;
+            }
+            if self.chunks.once_in(CHUNKS_ONCE_IN) {
+                self.pass_chunks(key).await;
             }
         }
     }
@@ -337,8 +346,12 @@ impl Encryption {
 
 /// Tells the promises of a ciphertext, on the node that made it, the moment it did.
 fn made(scene: &Scene, life: &Life, key: u64, ciphertext: &[u8]) {
-    let header = *Ciphertext::parse(ciphertext).expect("a ciphertext of ours has its form").header();
-    scene.promises.nonces.ciphertext(&header);
+    made_with(scene, life, key, Ciphertext::parse(ciphertext).expect("a ciphertext of ours has its form").header());
+}
+
+/// As [`made`], of a ciphertext with this header.
+fn made_with(scene: &Scene, life: &Life, key: u64, header: &Header) {
+    scene.promises.nonces.ciphertext(header);
     if let Some(eye) = scene.eye.get() {
         let committed = eye.key(&life.node.ledger().view(), &scene.keys[key as usize]);
         let (id, version, material) = (header.key, header.version, header.material);

@@ -1,8 +1,10 @@
 //! A door of its own into the core service, as thin as the others: a visit is opened, asked, closed. What comes between
 //! client and node is here too: the way there, the way back, and patience.
 
+mod chunks;
 mod stream;
 
+pub use chunks::{ChunkAsk, ChunkLine, Heard};
 pub use stream::{ItemVisited, Line};
 
 use crate::dice::Dice;
@@ -11,6 +13,7 @@ use crate::house::{House, Life};
 use crate::papers::Guest;
 use crate::promises::Promise;
 use crate::promises::audit::Answered;
+use claviger_core::envelope::StreamHeader;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::NodeId;
 use claviger_core::page::OutcomeWord;
@@ -103,6 +106,21 @@ impl Errand<'_> {
         let serving = stream::serve(self.house.clone(), life.clone(), self.guest.clone(), (frames, heard), look);
         let serving = life.context.spawn(serving);
         Some(Line { asks, answers, serving })
+    }
+
+    /// Opens a stream of chunks at `node`. On the node, `look` sees the header of one that is sealed, when it is begun. None
+    /// when nobody is there.
+    pub async fn open_chunks<L>(&self, node: NodeId, ask: ChunkAsk, look: L) -> Option<ChunkLine>
+    where
+        L: Fn(&Life, &StreamHeader) + Send + 'static,
+    {
+        tokio::time::sleep(self.hop()).await;
+        let life = self.house.life(node)?;
+        let (pieces, frames) = mpsc::unbounded_channel();
+        let (hears, heard) = mpsc::unbounded_channel();
+        let host = (self.house.clone(), life.clone(), self.guest.clone());
+        let serving = life.context.spawn(chunks::serve(host, ask, (frames, hears), look));
+        Some(ChunkLine { pieces, heard, serving })
     }
 
     /// How long something takes on its way to a node, or back.

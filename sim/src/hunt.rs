@@ -26,9 +26,8 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,
         Mutant::VersionReused | Mutant::VersionBeforeCommit => Promise::Versions,
-        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld | Mutant::ItemNotReadAnew => {
-            Promise::Revocation
-        }
+        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld => Promise::Revocation,
+        Mutant::ItemNotReadAnew | Mutant::StreamRightsOnce => Promise::Revocation,
         Mutant::RevisionNotAwaited | Mutant::TimeGoesBack => Promise::Time,
         Mutant::SealedStillAnswers | Mutant::OldEpochOpens => Promise::Sealed,
         Mutant::LowDegree | Mutant::DuplicateCounts | Mutant::ShareNotChecked => Promise::Threshold,
@@ -36,7 +35,7 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::DiskNotCompared | Mutant::RetiredStillHeard => Promise::Roster,
         Mutant::SignatureNotVerified | Mutant::SupersededStillSigns => Promise::Forged,
         Mutant::NonceFromCounter => Promise::Nonces,
-        Mutant::ContextNotBound => Promise::Ciphertexts,
+        Mutant::ContextNotBound | Mutant::StreamEndNotFlagged => Promise::Ciphertexts,
         Mutant::RecordInClear => Promise::Clear,
     }
 }

@@ -6,6 +6,7 @@ use crate::dice::Dice;
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::name::NodeId;
 use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// A ciphertext that somebody has.
@@ -29,12 +30,17 @@ pub struct Kept {
 pub struct Ciphertexts {
     board: Arc<Board>,
     kept: Mutex<Vec<Kept>>,
+    /// The newest of those that are streams.
+    streams: Mutex<VecDeque<Kept>>,
 }
+
+/// Streams that are kept, at most: each has some hundred kilobytes.
+const STREAMS_KEPT_MAX: usize = 32;
 
 impl Ciphertexts {
     /// None yet.
     pub fn new(board: Arc<Board>) -> Self {
-        Ciphertexts { board, kept: Mutex::default() }
+        Ciphertexts { board, kept: Mutex::default(), streams: Mutex::default() }
     }
 
     /// Keeps one.
@@ -49,6 +55,32 @@ impl Ciphertexts {
         let newest = of_key.len().saturating_sub(20);
         let among = if dice.once_in(2) { &of_key[newest..] } else { &of_key[..] };
         dice.pick(among).map(|kept| (*kept).clone())
+    }
+
+    /// Keeps one that is a stream.
+    pub fn keep_stream(&self, kept: Kept) {
+        let mut streams = self.streams.lock();
+        streams.push_back(kept);
+        if streams.len() > STREAMS_KEPT_MAX {
+            streams.pop_front();
+        }
+    }
+
+    /// One of a key's that is a stream; none while there are none.
+    pub fn some_stream(&self, key: u64, dice: &Dice) -> Option<Kept> {
+        let streams = self.streams.lock();
+        let of_key: Vec<&Kept> = streams.iter().filter(|kept| kept.key == key).collect();
+        dice.pick(&of_key).map(|kept| (*kept).clone())
+    }
+
+    /// What came of decrypting a stream that was cut, or whose chunks were put otherwise: it may not end as if it were whole.
+    pub fn spoiled(&self, node: NodeId, kept: &Kept, whole: bool) {
+        self.board.expect(Promise::Ciphertexts, !whole, || {
+            format!(
+                "a stream of key {} version {} that was changed passed for whole on node {node}",
+                kept.key, kept.version
+            )
+        });
     }
 
     /// At most `count`, spread over all.
@@ -103,6 +135,10 @@ mod tests {
             ciphertexts.opened(NodeId(1), &kept, &Err(Refused::Undecryptable.into()));
             ciphertexts.opened_elsewhere(NodeId(1), &kept, &Ok(b"plain".to_vec()));
             assert_eq!(board.broken().len(), 3);
+            ciphertexts.spoiled(NodeId(1), &kept, false);
+            assert_eq!(board.broken().len(), 3);
+            ciphertexts.spoiled(NodeId(1), &kept, true);
+            assert_eq!(board.broken().len(), 4);
         });
     }
 }
