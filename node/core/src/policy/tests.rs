@@ -52,10 +52,11 @@ macro_rules! allowed {
 
 fn leave(rights: &Rights, seal: SealView) -> String {
     allowed!(rights, seal;
-        CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt ReEncrypt; ListKeys;
+        CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream;
+        ListKeys;
         GetSealStatus GetClusterStatus Initialize AbandonInitialize BeginUnseal GetCeremony OfferShare SealNode SealAll
-        TransferLeader SetRole DeleteRole DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates
-        TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
+        TransferLeader CreateJoinTicket SetMemberRole RetireMember SetRole DeleteRole DenyCertificate AllowCertificate
+        GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
 }
 
 #[test]
@@ -85,8 +86,8 @@ fn each_role_may_do_this_and_no_more() {
     assert_eq!(
         open(&[Administrator]),
         "CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey ListKeys GetSealStatus GetClusterStatus BeginUnseal \
-         GetCeremony SealNode SealAll TransferLeader SetRole DeleteRole DenyCertificate AllowCertificate GetRole ListRoles \
-         ListDeniedCertificates TailAudit GetAuditHead"
+         GetCeremony SealNode SealAll TransferLeader CreateJoinTicket SetMemberRole RetireMember SetRole DeleteRole \
+         DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead"
     );
     assert_eq!(
         open(&[Operator]),
@@ -129,8 +130,8 @@ fn key_users_use_their_keys_and_know_of_no_others() {
     let rights = paper.rights(&caller(USER));
     assert_eq!(
         leave(&rights, SealView::Open),
-        "GetKey Encrypt Decrypt ReEncrypt ListKeys GetSealStatus GetClusterStatus BatchEncrypt BatchDecrypt \
-         BatchReEncrypt Pipeline"
+        "GetKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream ListKeys GetSealStatus GetClusterStatus BatchEncrypt \
+         BatchDecrypt BatchReEncrypt Pipeline"
     );
     let foreign: KeyName = "tenants/other/keys/invoices".parse().unwrap();
     assert!(judge::<Encrypt>(&rights, foreign.clone(), SealView::Open).is_err());
@@ -149,6 +150,8 @@ fn administrators_never_use_keys() {
     assert!(paper.judged::<Encrypt>(ADMIN, name("invoices")).is_err());
     assert!(paper.judged::<Decrypt>(ADMIN, name("invoices")).is_err());
     assert!(paper.judged::<ReEncrypt>(ADMIN, name("invoices")).is_err());
+    assert!(paper.judged::<EncryptStream>(ADMIN, name("invoices")).is_err());
+    assert!(paper.judged::<DecryptStream>(ADMIN, name("invoices")).is_err());
     let in_bulk = allowed!(&paper.rights(&caller(ADMIN)), SealView::Open;
         ;; BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline);
     assert_eq!(in_bulk, "");
