@@ -1,11 +1,14 @@
 //! What must hold for every input of this crate's parsers, whoever made it. Run over seeds and mutants by the test at the
 //! foot, and searched by `make fuzz`.
 
+use crate::address::Announcement;
 use crate::ceremony::{CeremonyKey, SignedCeremonyKey};
-use crate::codec::Canonical;
+use crate::codec::{Canonical, Reader};
 use crate::crypto::SigningKey;
 use crate::decide::RoleCursor;
-use crate::envelope::{CONTEXT_BYTES_MAX, CONTEXT_PAIRS_MAX, Ciphertext, Context, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
+use crate::envelope::{
+    CONTEXT_BYTES_MAX, CONTEXT_PAIRS_MAX, Ciphertext, Context, OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX, StreamHeader, Suite,
+};
 use crate::header::{Header, HeaderLink};
 use crate::kem::{KemPublic, SealedBox};
 use crate::key::{Algorithm, KeyRecord, KeyState, KeyVersion, Labels};
@@ -21,6 +24,8 @@ use crate::roster::{Countersignature, Custodians, Founding, Genesis, Roster};
 use crate::secret::Secret32;
 use crate::share::{Share, ShareFile};
 use crate::slot::SlotRecord;
+use crate::snapshot::{CHUNK_BYTES_MAX, HEADER_BYTES_MAX, Part, Progress, SnapshotHeader};
+use crate::ticket::{Ticket, TicketRecord};
 use crate::time::UnixMs;
 use crate::txn::{Batch, Checkpoint, Conflict, Effect, Outcome, Put, Reliance, SignedBatch, Txn};
 use std::fmt::Display;
@@ -32,15 +37,18 @@ pub type Target = (&'static str, fn(&[u8]));
 /// All of this crate.
 pub const TARGETS: &[Target] = &[
     ("ciphertext", ciphertext),
+    ("stream-header", stream_header),
     ("context", context),
     ("share-file", share_file),
     ("share-payload", share_payload),
+    ("ticket", ticket),
     ("names", names),
     ("transactions", transactions),
     ("records", records),
     ("roster-and-headers", roster_and_headers),
     ("statements", statements),
     ("book", book),
+    ("snapshot", snapshot),
 ];
 
 /// First inputs that are not among the format vectors.
@@ -160,6 +168,12 @@ fn ciphertext(bytes: &[u8]) {
     assert!(bytes.starts_with(&parts.concat()), "the header is not what stands there");
 }
 
+fn stream_header(bytes: &[u8]) {
+    let Ok(stream) = StreamHeader::parse(bytes) else { return };
+    assert!(stream.as_bytes()[..] == *bytes && Suite::of(bytes) == Some(Suite::Stream), "a header has two forms");
+    assert!(Ciphertext::parse(bytes).is_err(), "one is taken for the other");
+}
+
 /// Lines are names and values in turn.
 fn context(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
@@ -185,6 +199,14 @@ fn share_file(bytes: &[u8]) {
 fn share_payload(bytes: &[u8]) {
     if let Ok(share) = Share::from_payload(bytes) {
         assert!(share.to_payload().expose() == bytes, "a payload has two forms");
+    }
+}
+
+/// What is pasted may have blanks around it, and nothing else.
+fn ticket(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(ticket) = Ticket::from_text(text) {
+        assert!(ticket.to_text() == text.trim(), "a ticket has two forms");
     }
 }
 
@@ -222,6 +244,7 @@ fn records(bytes: &[u8]) {
     canonical::<StewardRecord>(bytes);
     canonical::<GrantRecord>(bytes);
     canonical::<DeniedRecord>(bytes);
+    canonical::<TicketRecord>(bytes);
     canonical::<RoleCursor>(bytes);
     canonical::<Page>(bytes);
 }
@@ -242,6 +265,7 @@ fn statements(bytes: &[u8]) {
     canonical::<KemPublic>(bytes);
     canonical::<SealedBox>(bytes);
     canonical::<SignedHead>(bytes);
+    canonical::<Announcement>(bytes);
     if let (Ok(key), Some((signature, _))) = (CeremonyKey::from_bytes(bytes), bytes.split_first_chunk::<64>()) {
         let signed = SignedCeremonyKey { key, signature: Signature(*signature) };
         assert!(!signed.verify(&VerifyingKey([7; 32])), "a signature out of nothing");
@@ -265,6 +289,27 @@ fn book(bytes: &[u8]) {
     assert!(pages.windows(2).all(|two| two[1] == two[0] + 1), "pages out of order");
 }
 
+/// A whole image, from a sender who links whatever it likes: what is taken rises from pair to pair, and is counted.
+fn snapshot(bytes: &[u8]) {
+    canonical::<SnapshotHeader>(bytes);
+    canonical::<Part>(bytes);
+    let mut r = Reader::new(bytes);
+    let Ok(Ok(header)) = r.lp(HEADER_BYTES_MAX).map(SnapshotHeader::from_bytes) else { return };
+    let (mut progress, mut pairs) = (Progress::begin(header.image()), Vec::new());
+    while let (Ok(part), Ok(_)) = (r.lp(CHUNK_BYTES_MAX), r.array::<32>()) {
+        let link = progress.link(part);
+        match progress.take(part, &link) {
+            Ok(Part::Chunk(chunk)) => pairs.extend(chunk.pairs.into_iter().map(|pair| (pair.table, pair.key))),
+            Ok(Part::End(end)) => assert!(end.pairs == pairs.len() as u64, "an end that does not fit"),
+            // Whatever is refused, the next one is judged anew.
+            Err(_) => {}
+        }
+    }
+    assert!(progress.pairs == pairs.len() as u64, "what is refused was counted");
+    assert!(pairs.windows(2).all(|two| two[0] < two[1]), "pairs out of order");
+    assert!(Progress::from_bytes(&progress.to_bytes()) == Ok(progress), "it is not kept as it is");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +327,7 @@ mod tests {
     fn seeds_are_read() {
         let all: Vec<_> = seeds().into_iter().chain(claviger_fuzz::vectors()).collect();
         let text = |seed: &[u8]| String::from_utf8(seed.to_vec()).unwrap_or_default();
-        let read: [(&str, Reads); 8] = [
+        let read: [(&str, Reads); 12] = [
             ("ciphertext", |b| Ciphertext::parse(b).is_ok()),
             ("share payload", |b| Share::from_payload(b).is_ok()),
             ("signed batch", |b| SignedBatch::from_bytes(b).is_ok()),
@@ -291,11 +336,23 @@ mod tests {
             ("header link", |b| HeaderLink::from_bytes(b).is_ok()),
             ("slot", |b| SlotRecord::from_bytes(b).is_ok()),
             ("page", |b| Page::from_bytes(b).is_ok()),
+            ("stream header", |b| StreamHeader::parse(b).is_ok()),
+            ("announcement", |b| Announcement::from_bytes(b).is_ok()),
+            ("snapshot header", |b| SnapshotHeader::from_bytes(b).is_ok()),
+            ("whole snapshot", whole_snapshot),
         ];
         for (what, reads) in read {
             assert!(all.iter().any(|seed| reads(seed)), "no seed is a {what}");
         }
         assert!(all.iter().any(|seed| text(seed).parse::<ShareFile>().is_ok()), "no seed is a share file");
         assert!(all.iter().any(|seed| text(seed).parse::<KeyName>().is_ok()), "no seed is a key name");
+        assert!(all.iter().any(|seed| Ticket::from_text(&text(seed)).is_ok()), "no seed is a ticket");
+    }
+
+    fn whole_snapshot(bytes: &[u8]) -> bool {
+        let mut r = Reader::new(bytes);
+        let header = r.lp(HEADER_BYTES_MAX).and_then(SnapshotHeader::from_bytes);
+        let first = r.lp(CHUNK_BYTES_MAX).and_then(Part::from_bytes);
+        header.is_ok() && matches!(first, Ok(Part::Chunk(_)))
     }
 }

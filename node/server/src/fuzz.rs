@@ -39,6 +39,12 @@ pub fn seeds() -> Vec<Vec<u8>> {
         v1::InitializeRequest { threshold: 1, custodians: vec![custodian], administrators: vec![WHO.into()] };
     let (ceremony, sealed_share, proof) = (vec![1; 16].into(), vec![2; 60].into(), vec![3; 64].into());
     let offer = v1::OfferShareRequest { ceremony, index: 1, sealed_share, proof };
+    let start = v1::EncryptStreamStart { name: name(), context: context.clone(), min_revision: 7 };
+    let seals = |part| v1::EncryptStreamRequest { part: Some(part) };
+    let header = vec![4; 112].into();
+    let start_opening = v1::DecryptStreamStart { name: name(), context, header, min_revision: 7 };
+    let opens = |part| v1::DecryptStreamRequest { part: Some(part) };
+    let joins = v1::CreateJoinTicketRequest { node: 4, good_for_seconds: 60, request_id: vec![9; 16].into() };
     let hello = peer::RootRequest { step: Some(peer::root_request::Step::Hello(peer::Hello::default())) };
     vec![
         encrypt.encode_to_vec(),
@@ -51,6 +57,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         list.encode_to_vec(),
         initialize.encode_to_vec(),
         offer.encode_to_vec(),
+        seals(v1::encrypt_stream_request::Part::Start(start)).encode_to_vec(),
+        seals(v1::encrypt_stream_request::Part::Plaintext(vec![5; 40].into())).encode_to_vec(),
+        opens(v1::decrypt_stream_request::Part::Start(start_opening)).encode_to_vec(),
+        opens(v1::decrypt_stream_request::Part::Ciphertext(vec![6; 40].into())).encode_to_vec(),
+        joins.encode_to_vec(),
         hello.encode_to_vec(),
     ]
 }
@@ -69,6 +80,7 @@ fn seal_frames(bytes: &[u8]) {
     message::<peer::RootRequest>(bytes);
     message::<peer::RootResponse>(bytes);
     message::<peer::StatusResponse>(bytes);
+    message::<peer::JoinRequest>(bytes);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What must hold of our words, whatever protobuf they were read from.
 
 use super::words;
-use crate::service::{BATCH_ITEMS_MAX, PipelineAsk};
+use crate::service::{BATCH_ITEMS_MAX, PIECE_BYTES_MAX, Piece, PipelineAsk};
 use claviger_core::envelope::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use claviger_core::failure::Failure;
 use claviger_proto::v1;
@@ -62,6 +62,9 @@ fn others(bytes: &[u8]) {
     let _ = asked(bytes, words::get_ceremony);
     let _ = asked(bytes, words::offer_share);
     let _ = asked(bytes, words::initialize);
+    let _ = asked(bytes, words::create_join_ticket);
+    let _ = asked(bytes, words::set_member_role);
+    let _ = asked(bytes, words::retire_member);
 }
 
 /// Batches and frames of a stream.
@@ -80,6 +83,32 @@ pub(crate) fn many(bytes: &[u8]) {
         );
         assert!(same && item.id == given.id, "another item than was sent");
     }
+    chunks(bytes);
+}
+
+/// Frames of a stream of chunks: what was taken is of the kind and the length that was sent, within its bounds.
+fn chunks(bytes: &[u8]) {
+    let piece_of = |sent: usize, taken: usize| sent == taken && (1..=PIECE_BYTES_MAX).contains(&sent);
+    if let Some((given, piece)) = asked::<v1::EncryptStreamRequest, _>(bytes, words::sealing_piece) {
+        use v1::encrypt_stream_request::Part;
+        let same = match (given.part, &piece) {
+            (Some(Part::Plaintext(sent)), Piece::Bytes(taken)) => piece_of(sent.len(), taken.size_bytes()),
+            (Some(Part::Start(sent)), Piece::Start(ask)) => ask.name.to_string() == sent.name,
+            (Some(Part::Plaintext(_) | Part::Start(_)) | None, _) => false,
+        };
+        assert!(same, "another piece to seal than was sent");
+    }
+    if let Some((given, piece)) = asked::<v1::DecryptStreamRequest, _>(bytes, words::opening_piece) {
+        use v1::decrypt_stream_request::Part;
+        let same = match (given.part, &piece) {
+            (Some(Part::Ciphertext(sent)), Piece::Bytes(taken)) => piece_of(sent.len(), taken.size_bytes()),
+            (Some(Part::Start(sent)), Piece::Start(ask)) => {
+                ask.name.to_string() == sent.name && ask.header[..] == sent.header[..]
+            }
+            (Some(Part::Ciphertext(_) | Part::Start(_)) | None, _) => false,
+        };
+        assert!(same, "another piece to open than was sent");
+    }
 }
 
 /// Whether it is a request that is read, of those that the seeds have.
@@ -94,4 +123,7 @@ pub(crate) fn understood(bytes: &[u8]) -> bool {
         || asked(bytes, words::list_keys).is_some()
         || asked(bytes, words::initialize).is_some()
         || asked(bytes, words::offer_share).is_some()
+        || asked(bytes, words::sealing_piece).is_some()
+        || asked(bytes, words::opening_piece).is_some()
+        || asked(bytes, words::create_join_ticket).is_some()
 }
