@@ -174,7 +174,7 @@ impl Service {
         pieces: P,
         berth: Berth,
     ) -> Chunks<C, P> {
-        let visit = self.visit_of(&caller, C::CHUNK);
+        let visit = self.visit_of_chunks(&caller, C::CHUNK);
         visit.is_about(Keys::one(&name));
         let mut stopping = self.stopping.subscribe();
         let stopped = async move { stopping.until(|stops| stops.then_some(())).await };

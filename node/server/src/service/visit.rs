@@ -24,8 +24,8 @@ pub struct Visit {
     operation: Operation,
     caller: Result<Caller, Unauthenticated>,
     notes: Mutex<Notes>,
-    /// When it came, by the clock that counts suspension.
-    came: Duration,
+    /// When it came, by the clock that counts suspension. None where its caller decides how long it lasts.
+    came: Option<Duration>,
     closed: bool,
 }
 
@@ -79,13 +79,21 @@ impl Service {
         self.attempt(self.gate.authenticate(leaf_der), operation)
     }
 
-    /// Opens a page for an item of a stream, or for all its chunks, by whoever opened the stream.
+    /// Opens a page for an item of a stream, by whoever opened the stream.
     pub(crate) fn visit_of(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
         self.attempt(Ok(caller.clone()), operation)
     }
 
+    /// Opens a page for all chunks of a stream, by whoever opened it. They take as long as their caller likes, so that their
+    /// time is none of the node's.
+    pub(crate) fn visit_of_chunks(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
+        let mut visit = self.visit_of(caller, operation);
+        visit.came = None;
+        visit
+    }
+
     fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
-        let came = self.world.clock.awake_and_asleep();
+        let came = Some(self.world.clock.awake_and_asleep());
         Visit { service: self.clone(), operation, caller, notes: Mutex::default(), came, closed: false }
     }
 }
@@ -220,7 +228,8 @@ impl Visit {
 
     /// Counts how long it took, up to now.
     fn took(&self) {
-        let time = self.service.world.clock.awake_and_asleep().saturating_sub(self.came);
+        let Some(came) = self.came else { return };
+        let time = self.service.world.clock.awake_and_asleep().saturating_sub(came);
         self.service.metrics.took(self.operation, time);
     }
 

@@ -392,3 +392,21 @@ fn a_caller_who_leaves_has_a_page_and_makes_room() {
         assert!(chunks_of(&house, stream::pending()).await.is_ok());
     });
 }
+
+#[test]
+fn the_time_of_a_stream_is_that_of_its_opening() {
+    simulate(async {
+        let house = House::found().await;
+        let mut flow = Flow::begin(&house).await;
+        flow.first_chunk().await;
+        runtime::sleep(Duration::from_secs(60)).await;
+        assert_eq!(flow.another().await, format!("{SEALED_CHUNK_BYTES} bytes"));
+        drop(flow.pieces);
+        while flow.answers.message().await.unwrap().is_some() {}
+        let text = house.node.metrics_text();
+        let told = |what: &str| text.lines().any(|line| line == format!("claviger_{what}"));
+        assert!(told("request_duration_seconds_count{operation=\"EncryptStream\"} 1"), "{text}");
+        assert!(told("requests_total{operation=\"Encrypt\",outcome=\"ok\"} 3"), "{text}");
+        assert!(!text.contains("request_duration_seconds_count{operation=\"Encrypt\"}"), "{text}");
+    });
+}
