@@ -100,7 +100,7 @@ impl Client {
 
     /// Sends all of it to some node, piece by piece, and hears what comes back. Now and then the connection breaks.
     async fn pass(&mut self, key: u64, (operation, ask): (Operation, ChunkAsk), input: &[u8]) -> (NodeId, Passed) {
-        let node = NodeId(self.chunks.roll(1..self.scene.plan.nodes + 1));
+        let node = *self.chunks.pick(&self.scene.house.all()).expect("a cluster has nodes");
         let (scene, began) = (self.scene.clone(), self.scene.trace.moment());
         let passage = Passage { key, node, began, seals: operation == Operation::EncryptStream };
         let oracle = scene.clone();
