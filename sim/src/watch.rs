@@ -78,7 +78,7 @@ pub fn look(scene: &Scene) {
         let ledger = life.node.ledger();
         let status = ledger.status();
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
-        let sound = status.snapshots_refused == 0 || scene.house.was_flipped(life.id);
+        let sound = ledger.figures().snapshots_refused == 0 || scene.house.was_flipped(life.id);
         scene
             .board
             .expect(Promise::Sound, sound, || format!("node {} refuses a snapshot that nothing has harmed", life.id));

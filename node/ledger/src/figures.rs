@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub(crate) struct Counts {
     snapshots_taken: AtomicU64,
     snapshots_installed: AtomicU64,
+    snapshots_resumed: AtomicU64,
+    snapshots_refused: AtomicU64,
     disputes: AtomicU64,
 }
 
@@ -25,6 +27,16 @@ impl Counts {
     /// This node's state was replaced by another's.
     pub fn snapshot_installed(&self) {
         self.snapshots_installed.fetch_add(1, Relaxed);
+    }
+
+    /// A snapshot goes on where it was cut.
+    pub fn snapshot_resumed(&self) {
+        self.snapshots_resumed.fetch_add(1, Relaxed);
+    }
+
+    /// A snapshot that had come whole was not what it should be.
+    pub fn snapshot_refused(&self) {
+        self.snapshots_refused.fetch_add(1, Relaxed);
     }
 
     /// A voter was heard to have another state than this node.
@@ -53,6 +65,11 @@ pub struct Figures {
     pub snapshots_taken: u64,
     /// Snapshots of other nodes that have replaced this node's state, since the process started.
     pub snapshots_installed: u64,
+    /// Snapshots that went on where they were cut, since the process started.
+    pub snapshots_resumed: u64,
+    /// Snapshots that had come whole and were not what they should be, since the process started: its disk, or the sender's,
+    /// is bad.
+    pub snapshots_refused: u64,
     /// How often another voter was heard to have another state than this node as of the same entry, since the process
     /// started. There is no good reason for one.
     pub disputes: u64,
@@ -74,6 +91,8 @@ impl Figures {
             peers_lag: peers.map(|(node, matched)| (NodeId(*node), lag(last_log_index, matched.as_ref()))).collect(),
             snapshots_taken: counts.snapshots_taken.load(Relaxed),
             snapshots_installed: counts.snapshots_installed.load(Relaxed),
+            snapshots_resumed: counts.snapshots_resumed.load(Relaxed),
+            snapshots_refused: counts.snapshots_refused.load(Relaxed),
             disputes: counts.disputes.load(Relaxed),
             founded,
         }

@@ -349,8 +349,6 @@ impl Ledger {
             agreed_index: soundness.agreed,
             proven: soundness.proven(),
             state,
-            snapshots_resumed: self.0.intake.counts().0,
-            snapshots_refused: self.0.intake.counts().1,
         }
     }
 

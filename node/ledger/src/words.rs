@@ -425,8 +425,4 @@ pub struct Status {
     pub proven: bool,
     /// The state that this node would checkpoint now; none until it has applied an entry in this life.
     pub state: Option<Checkpoint>,
-    /// Snapshots that went on where they were cut, since the start.
-    pub snapshots_resumed: u64,
-    /// Snapshots that had come whole and were not what they should be, since the start: its disk, or the sender's, is bad.
-    pub snapshots_refused: u64,
 }

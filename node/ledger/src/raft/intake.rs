@@ -21,7 +21,6 @@ use claviger_proto::peer::v1 as pb;
 use claviger_world::disk::{Batch, Disk, DiskFailed, Reading, Space};
 use claviger_world::runtime;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 /// In `Space::Raft`: what the other bank is being filled with, and how far.
@@ -37,13 +36,6 @@ struct Shared {
     stage: Arc<Stage>,
     /// Held by whoever writes to the other bank, and by a snapshot that was proven until it is the state, or nothing.
     desk: Arc<Mutex<Desk>>,
-    counts: Counts,
-}
-
-#[derive(Default)]
-struct Counts {
-    resumed: AtomicU64,
-    refused: AtomicU64,
 }
 
 /// What lies in the other bank. There is one leader, so there is one: that of the highest vote.
@@ -114,7 +106,7 @@ impl Intake {
             disk.write(writes).await?;
         }
         let desk = Arc::new(Mutex::new(Desk { vote: None, staged }));
-        Ok(Intake(Arc::new(Shared { disk, stage, desk, counts: Counts::default() })))
+        Ok(Intake(Arc::new(Shared { disk, stage, desk })))
     }
 
     /// Hears what a leader offers. How much of it is here already, and the chain's link behind that.
@@ -147,12 +139,6 @@ impl Intake {
         }
     }
 
-    /// How many transfers went on where they were cut, and how many images were whole and yet not what they should be.
-    pub fn counts(&self) -> (u64, u64) {
-        let counts = &self.0.counts;
-        (counts.resumed.load(Ordering::Relaxed), counts.refused.load(Ordering::Relaxed))
-    }
-
     /// Whoever comes while another one is served comes again.
     fn desk(&self) -> Result<OwnedMutexGuard<Desk>, Turned> {
         self.0.desk.clone().try_lock_owned().map_err(|_| Turned::NotYet)
@@ -176,7 +162,9 @@ impl Intake {
         }
         desk.vote = Some(vote);
         if let Some(staged) = desk.staged.as_ref().filter(|staged| staged.header == header && !anew) {
-            self.0.counts.resumed.fetch_add(u64::from(staged.progress.chunks > 0), Ordering::Relaxed);
+            if staged.progress.chunks > 0 {
+                self.0.stage.counts.snapshot_resumed();
+            }
             let (index, chunks) = (staged.header.last.index, staged.progress.chunks);
             tracing::info!(index, chunks, "a snapshot goes on where it was cut");
             return Ok((staged.progress.chunks, staged.progress.digest));
@@ -265,7 +253,7 @@ impl Intake {
 
     /// Nothing of it is kept: whoever offers it again begins anew.
     async fn refuse(&self, mut desk: OwnedMutexGuard<Desk>, what: &'static str) -> Result<Taken, Turned> {
-        self.0.counts.refused.fetch_add(1, Ordering::Relaxed);
+        self.0.stage.counts.snapshot_refused();
         let index = desk.staged.as_ref().map(|staged| staged.header.last.index);
         tracing::warn!(what, index, "a snapshot is not what it should be, and is dropped");
         self.drop_staged(&mut desk).await?;

@@ -114,7 +114,7 @@ fn a_transfer_goes_on_where_it_was_cut_though_the_receiver_started_again() {
         let two = two.restart().await;
         assert_eq!(two.give(&picture, &chunks[3]).await.err(), Some(Turned::Unreadable), "not before it is offered");
         assert_eq!(two.offer(&picture, false).await, Ok(3));
-        assert_eq!(two.receiver.status().snapshots_resumed, 1);
+        assert_eq!(two.receiver.figures().snapshots_resumed, 1);
         assert_eq!(two.give_all(&picture, &chunks[2..3]).await, 3, "one that is here already comes again");
         two.give_all(&picture, &chunks[3..]).await;
         let whole = two.give(&picture, end).await.unwrap();
@@ -167,7 +167,7 @@ fn any_flipped_bit_on_the_disk_is_noticed_before_it_becomes_the_state() {
             flipped[at] ^= 1 << (times % 8);
             two.rig.disk.0.lock().0.insert((space, key.clone()), flipped.into());
             assert_eq!(two.give(&picture, end).await.err(), Some(Turned::Unreadable), "{space:?} {key:02x?}");
-            assert_eq!((two.state(), two.receiver.status().snapshots_refused), ((0, None), times as u64 + 1));
+            assert_eq!((two.state(), two.receiver.figures().snapshots_refused), ((0, None), times as u64 + 1));
             assert_eq!((two.held(Space::RecordsOdd), two.held(Space::MachineOdd)), (0, 0), "nothing of it is kept");
             assert_eq!(two.offer(&picture, false).await, Ok(0));
             two.give_all(&picture, chunks).await;

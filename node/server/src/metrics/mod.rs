@@ -133,6 +133,8 @@ mod tests {
             applied_index: 8,
             peers_lag,
             snapshots_taken: 3,
+            snapshots_resumed: 5,
+            snapshots_refused: 6,
             disputes: 1,
             ..Figures::default()
         };
@@ -165,6 +167,8 @@ mod tests {
             "claviger_raft_applied_index 8",
             "claviger_raft_peer_lag_entries{peer=\"3\"} 7",
             "claviger_snapshots_taken_total 3",
+            "claviger_snapshots_resumed_total 5",
+            "claviger_snapshots_refused_total 6",
             "claviger_state_disputes_total 1",
             "claviger_ceremony_open 1",
             "claviger_ceremony_shares 2",

@@ -22,6 +22,8 @@ pub(super) struct RaftMetrics {
     peers_lag: Family<Peer, Gauge>,
     snapshots_taken: Counter,
     snapshots_installed: Counter,
+    snapshots_resumed: Counter,
+    snapshots_refused: Counter,
     disputes: Counter,
 }
 
@@ -33,6 +35,8 @@ impl RaftMetrics {
         let leader_help = "The node that leads, as far as this one knows; 0 while it knows of none";
         let taken_help = "Snapshots that Raft has taken of this node's state";
         let installed_help = "Snapshots of other nodes that have replaced this node's state";
+        let resumed_help = "Snapshots that went on where they were cut";
+        let refused_help = "Snapshots that had come whole and were not what they should be";
         let disputes_help = "Times that a voter was heard to have another state than this node as of the same entry";
         RaftMetrics {
             leads: gauge(r, "raft_is_leader", "1 while this node leads"),
@@ -44,6 +48,8 @@ impl RaftMetrics {
             peers_lag,
             snapshots_taken: counter(r, "snapshots_taken", taken_help),
             snapshots_installed: counter(r, "snapshots_installed", installed_help),
+            snapshots_resumed: counter(r, "snapshots_resumed", resumed_help),
+            snapshots_refused: counter(r, "snapshots_refused", refused_help),
             disputes: counter(r, "state_disputes", disputes_help),
         }
     }
@@ -62,6 +68,8 @@ impl RaftMetrics {
         }
         self.snapshots_taken.inner().store(now.snapshots_taken, Relaxed);
         self.snapshots_installed.inner().store(now.snapshots_installed, Relaxed);
+        self.snapshots_resumed.inner().store(now.snapshots_resumed, Relaxed);
+        self.snapshots_refused.inner().store(now.snapshots_refused, Relaxed);
         self.disputes.inner().store(now.disputes, Relaxed);
     }
 }
