@@ -125,7 +125,7 @@ async fn catch_up() {
     let away = scene.send_away().await;
     scene.cluster.restart(away).await.unwrap();
     let took = scene.catches_up(away).await;
-    println!("caught up in {took:?}");
+    eprintln!("caught up in {took:?}");
     assert!(scene.said(away, "a snapshot is the state now") >= 1, "it came by a snapshot, not by the log");
     scene.nothing_is_lost(away).await;
 }
@@ -149,6 +149,6 @@ async fn deaths() {
     scene.cluster.restart(leader).await.unwrap();
     scene.cluster.open().await.unwrap();
     scene.catches_up(away).await;
-    println!("went on where it was cut: {} times", scene.said(away, "a snapshot goes on"));
+    eprintln!("went on where it was cut: {} times", scene.said(away, "a snapshot goes on"));
     scene.nothing_is_lost(away).await;
 }

@@ -33,7 +33,8 @@ pub struct ChunkLine {
     pub pieces: UnboundedSender<Vec<u8>>,
     /// What comes back.
     pub heard: UnboundedReceiver<Heard>,
-    pub(super) serving: JoinHandle<()>,
+    /// What the node does for it.
+    pub serving: JoinHandle<()>,
 }
 
 impl ChunkLine {
