@@ -10,6 +10,8 @@ pub mod fuzz;
 mod gate;
 mod keeper;
 mod keyring;
+#[cfg(test)]
+mod memory;
 mod metrics;
 mod node;
 mod peers;

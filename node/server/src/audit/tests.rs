@@ -2,74 +2,19 @@
 
 use super::reopen::reopen;
 use super::{BookFailed, PREFIX, Writing};
+use crate::memory::MemoryDisk;
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::NodeId;
 use claviger_core::page::{BookReader, BookWhy, OutcomeWord, Page, Position};
 use claviger_core::time::UnixMs;
-use claviger_world::disk::{AppendFile, Batch, BoxFuture, Disk, DiskFailed, Pair, Reading, Space};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
-/// Files in memory.
-#[derive(Clone, Default)]
-struct Shelf(Arc<Mutex<BTreeMap<String, Arc<Sheet>>>>);
-
-#[derive(Default)]
-struct Sheet(Mutex<Vec<u8>>);
-
-impl AppendFile for Sheet {
-    fn append(&self, bytes: &[u8]) -> Result<(), DiskFailed> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(())
-    }
-    fn sync(&self) -> BoxFuture<'static, Result<(), DiskFailed>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn len(&self) -> Result<u64, DiskFailed> {
-        Ok(self.0.lock().len() as u64)
-    }
-    fn read_at(&self, offset: u64, count: usize) -> Result<Vec<u8>, DiskFailed> {
-        Ok(self.0.lock().iter().skip(offset as usize).take(count).copied().collect())
-    }
-    fn cut(&self, length: u64) -> Result<(), DiskFailed> {
-        self.0.lock().truncate(length as usize);
-        Ok(())
-    }
-}
-
-impl Reading for Shelf {
-    fn read(&self, _: Space, _: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
-        Ok(None)
-    }
-    fn scan(&self, _: Space, _: &[u8], _: Option<&[u8]>, _: usize) -> Result<Vec<Pair>, DiskFailed> {
-        Ok(Vec::new())
-    }
-}
-
-impl Disk for Shelf {
-    fn write(&self, _: Batch) -> BoxFuture<'static, Result<(), DiskFailed>> {
-        Box::pin(async { Err(DiskFailed { doing: "writing", cause: "there are only files here".into() }) })
-    }
-    fn pin(&self) -> Arc<dyn Reading> {
-        Arc::new(self.clone())
-    }
-    fn open(&self, name: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
-        Ok(self.0.lock().entry(name.to_owned()).or_default().clone())
-    }
-    fn files(&self) -> Result<Vec<String>, DiskFailed> {
-        Ok(self.0.lock().keys().cloned().collect())
-    }
-    fn remove(&self, name: &str) -> Result<(), DiskFailed> {
-        self.0.lock().remove(name);
-        Ok(())
-    }
-}
+/// A disk with nothing but a book.
+struct Shelf(MemoryDisk);
 
 impl Shelf {
     /// A book of three files with two pages each; heads where `signed` says so, by the number of the page before it.
     fn written(signed: &[u64]) -> Shelf {
-        let shelf = Shelf::default();
+        let shelf = MemoryDisk::default();
         let mut writing = Writing::begin(&shelf, Position::first(NodeId(1), None), 1).unwrap();
         for number in 1..=6 {
             writing.append(page()).unwrap();
@@ -83,32 +28,29 @@ impl Shelf {
                 writing.turn_over(&shelf, at).unwrap();
             }
         }
-        shelf
+        Shelf(shelf)
     }
 
     /// The same, with the bytes of a file changed.
     fn with(&self, file: u64, change: impl FnOnce(&mut Vec<u8>)) -> Shelf {
-        let here = self.0.lock();
-        let copied = here.iter().map(|(name, sheet)| (name.clone(), sheet.0.lock().clone()));
-        let mut files: BTreeMap<String, Vec<u8>> = copied.collect();
+        let mut files = self.0.contents();
         change(files.get_mut(&format!("{PREFIX}{file:010}")).unwrap());
-        let sheets = files.into_iter().map(|(name, bytes)| (name, Arc::new(Sheet(Mutex::new(bytes)))));
-        Shelf(Arc::new(Mutex::new(sheets.collect())))
+        Shelf(MemoryDisk::of_files(files))
     }
 
     fn file_bytes(&self, file: u64) -> usize {
-        self.0.lock()[&format!("{PREFIX}{file:010}")].0.lock().len()
+        self.0.contents()[&format!("{PREFIX}{file:010}")].len()
     }
 
     /// How many pages the whole book has, if it verifies.
     fn pages(&self) -> u64 {
         let mut reader = BookReader::new(key().public(), None);
         let mut pages = 0;
-        for (n, sheet) in self.0.lock().values().enumerate() {
+        for (n, file) in self.0.contents().values().enumerate() {
             if n > 0 {
                 reader.next_file().unwrap();
             }
-            reader.feed(&sheet.0.lock(), &mut |_| pages += 1).unwrap();
+            reader.feed(file, &mut |_| pages += 1).unwrap();
         }
         assert!(!reader.finish().torn);
         pages
@@ -129,7 +71,7 @@ fn a_cut_anywhere_leaves_a_book_that_goes_on_and_verifies() {
     for file in 1..=3 {
         for length in 0..whole.file_bytes(file) {
             let shelf = whole.with(file, |bytes| bytes.truncate(length));
-            let kept = match reopen(&shelf, &key()).unwrap() {
+            let kept = match reopen(&shelf.0, &key()).unwrap() {
                 Some(ended) => {
                     let kept = ended.at.next - 1;
                     Writing::go_on(ended).append(page()).unwrap();
@@ -147,9 +89,9 @@ fn a_cut_anywhere_leaves_a_book_that_goes_on_and_verifies() {
 #[test]
 fn a_cut_with_two_heads_behind_it_is_refused() {
     let shelf = |signed: &[u64]| Shelf::written(signed).with(1, |bytes| bytes.truncate(bytes.len() - 1));
-    assert!(reopen(&shelf(&[3]), &key()).is_ok(), "that page and its head were never durable");
+    assert!(reopen(&shelf(&[3]).0, &key()).is_ok(), "that page and its head were never durable");
     for signed in [[3, 4], [4, 6], [5, 6]] {
-        let refused = reopen(&shelf(&signed), &key());
+        let refused = reopen(&shelf(&signed).0, &key());
         let why = refused.err().map(|why| match why {
             BookFailed::Broken(broken) => broken.why,
             BookFailed::Disk(why) => panic!("{why}"),
@@ -164,7 +106,7 @@ fn a_changed_byte_is_refused_or_cut_off_and_never_believed() {
     for file in 1..=3 {
         for at in 0..whole.file_bytes(file) {
             let shelf = whole.with(file, |bytes| bytes[at] ^= 0x10);
-            if let Ok(Some(ended)) = reopen(&shelf, &key()) {
+            if let Ok(Some(ended)) = reopen(&shelf.0, &key()) {
                 let kept = ended.at.next - 1;
                 assert!(kept <= 2 * file, "file {file} changed at {at}: {kept} pages");
                 drop(ended);

@@ -6,6 +6,7 @@ mod chunks;
 mod pipeline;
 
 use super::Connection;
+use crate::memory::MemoryDisk;
 use crate::node::{Node, NodeConfig, Timings, Unseal, World};
 use crate::seal::FoundAsk;
 use claviger_core::crypto::{SigningKey, sha256};
@@ -18,14 +19,12 @@ use claviger_proto::v1::{
     self, crypto_client::CryptoClient, keys_client::KeysClient, roles_client::RolesClient, seal_client::SealClient,
 };
 use claviger_world::clock::Clock;
-use claviger_world::disk::{self, AppendFile, BoxFuture, Change, Disk, DiskFailed, Pair, Reading, Space};
+use claviger_world::disk::BoxFuture;
 use claviger_world::entropy::Entropy;
 use claviger_world::network::{Answer, CallFailed, Frame, Network};
 use claviger_world::runtime;
-use parking_lot::Mutex;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519, SanType};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -75,9 +74,7 @@ impl House {
         ];
         let administrators = vec![admin.identity.clone()];
         node.found(FoundAsk { threshold: 0, custodians: vec![], administrators, grants }).await.unwrap();
-        while !node.is_open() {
-            runtime::sleep(Duration::from_millis(10)).await;
-        }
+        node.service().seal.follow().until(|open| open.then_some(())).await.unwrap();
         let house = House { node, admin, app, mover };
         for name in ["a", "b", "secret"] {
             house.create(name).await;
@@ -250,96 +247,5 @@ struct Nobody;
 impl Network for Nobody {
     fn call(&self, _: &str, _: Frame, _: Duration) -> BoxFuture<'static, Result<Answer, CallFailed>> {
         Box::pin(async { Err(CallFailed::Unreachable) })
-    }
-}
-
-type Pairs = BTreeMap<(Space, bytes::Bytes), bytes::Bytes>;
-
-/// A disk in memory. Every write takes a millisecond.
-#[derive(Default)]
-struct MemoryDisk {
-    pairs: Mutex<Pairs>,
-    files: Mutex<BTreeMap<String, Arc<MemoryFile>>>,
-}
-
-struct Pinned(Pairs);
-
-impl Reading for Pinned {
-    fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
-        Ok(self.0.get(&(space, bytes::Bytes::copy_from_slice(key))).cloned())
-    }
-    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, DiskFailed> {
-        Ok(scan(&self.0, space, from, to, limit))
-    }
-}
-
-fn scan(pairs: &Pairs, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Vec<Pair> {
-    let from = Bound::Included((space, bytes::Bytes::copy_from_slice(from)));
-    let inside = |key: &bytes::Bytes| to.is_none_or(|to| key[..] < *to);
-    let found = pairs.range((from, Bound::Unbounded)).take_while(|((s, k), _)| *s == space && inside(k));
-    found.take(limit).map(|((_, k), v)| (k.clone(), v.clone())).collect()
-}
-
-impl Reading for MemoryDisk {
-    fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
-        Ok(self.pairs.lock().get(&(space, bytes::Bytes::copy_from_slice(key))).cloned())
-    }
-    fn scan(&self, space: Space, from: &[u8], to: Option<&[u8]>, limit: usize) -> Result<Vec<Pair>, DiskFailed> {
-        Ok(scan(&self.pairs.lock(), space, from, to, limit))
-    }
-}
-
-impl Disk for MemoryDisk {
-    fn write(&self, batch: disk::Batch) -> BoxFuture<'static, Result<(), DiskFailed>> {
-        let mut pairs = self.pairs.lock();
-        for change in batch.0 {
-            match change {
-                Change::Put(space, key, value) => drop(pairs.insert((space, key), value)),
-                Change::Delete(space, key) => drop(pairs.remove(&(space, key))),
-                Change::DeleteRange(space, from, to) => {
-                    pairs.retain(|(s, key), _| *s != space || *key < from || *key >= to);
-                }
-            }
-        }
-        Box::pin(async {
-            runtime::sleep(Duration::from_millis(1)).await;
-            Ok(())
-        })
-    }
-    fn pin(&self) -> Arc<dyn Reading> {
-        Arc::new(Pinned(self.pairs.lock().clone()))
-    }
-    fn open(&self, name: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
-        Ok(self.files.lock().entry(name.to_owned()).or_default().clone())
-    }
-    fn files(&self) -> Result<Vec<String>, DiskFailed> {
-        Ok(self.files.lock().keys().cloned().collect())
-    }
-    fn remove(&self, name: &str) -> Result<(), DiskFailed> {
-        self.files.lock().remove(name);
-        Ok(())
-    }
-}
-
-#[derive(Default)]
-struct MemoryFile(Mutex<Vec<u8>>);
-
-impl AppendFile for MemoryFile {
-    fn append(&self, bytes: &[u8]) -> Result<(), DiskFailed> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(())
-    }
-    fn sync(&self) -> BoxFuture<'static, Result<(), DiskFailed>> {
-        Box::pin(async { Ok(()) })
-    }
-    fn len(&self) -> Result<u64, DiskFailed> {
-        Ok(self.0.lock().len() as u64)
-    }
-    fn read_at(&self, offset: u64, count: usize) -> Result<Vec<u8>, DiskFailed> {
-        Ok(self.0.lock().iter().skip(offset as usize).take(count).copied().collect())
-    }
-    fn cut(&self, length: u64) -> Result<(), DiskFailed> {
-        self.0.lock().truncate(length as usize);
-        Ok(())
     }
 }
