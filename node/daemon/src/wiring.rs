@@ -228,7 +228,13 @@ fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, (limits, traf
     tokio::spawn(listen::serve(listener, door, node.routes(), bound, stop))
 }
 
-fn peers(listener: TcpListener, node: &Arc<Node>, tls: &Arc<LiveTls>, (limits, traffic): Bounds, stop: Stop) -> Serving {
+fn peers(
+    listener: TcpListener,
+    node: &Arc<Node>,
+    tls: &Arc<LiveTls>,
+    (limits, traffic): Bounds,
+    stop: Stop,
+) -> Serving {
     let bound = InFlight::new(PEER_REQUESTS_MAX, traffic.clone());
     let (tls, domain, members) = (tls.clone(), tls.now().domain.clone(), node.clone());
     let door = Door {

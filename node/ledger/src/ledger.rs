@@ -516,7 +516,21 @@ impl Parts {
         };
         let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
         Parts {
-            config, files, peers, raft, log, stage, intake, acquaint, proposer, barrier, keeper, ear, halt, pinning, tasks,
+            config,
+            files,
+            peers,
+            raft,
+            log,
+            stage,
+            intake,
+            acquaint,
+            proposer,
+            barrier,
+            keeper,
+            ear,
+            halt,
+            pinning,
+            tasks,
         }
     }
 

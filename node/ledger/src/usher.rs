@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How often whoever leads looks whether the membership is the roster's.
 const LOOK_EACH: Duration = Duration::from_millis(250);
+/// Longest wait before a step that failed is tried again.
+const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// Longest wait for one step; it is looked at again then.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A learner that is so many entries behind, at most, has caught up.
@@ -49,18 +51,28 @@ enum Step {
 impl Usher {
     /// Looks, and takes the next step, as long as the node lives.
     pub async fn run(self: Arc<Self>) {
+        let mut wait = LOOK_EACH;
         loop {
-            runtime::sleep(LOOK_EACH).await;
-            if !self.raft.is_leader() {
-                continue;
-            }
-            let roster = self.stage.view.read().roster().cloned();
-            let Some(step) = roster.and_then(|roster| next(&roster, &self.seated(), self.node)) else { continue };
-            tracing::info!(?step, "the membership follows the roster");
-            if runtime::timeout(PATIENCE, self.take(step)).await.is_err() {
-                tracing::warn!("a step of the membership has not been confirmed yet");
-            }
+            runtime::sleep(wait).await;
+            wait = if self.look().await { LOOK_EACH } else { (wait * 2).min(LOOK_AGAIN_MAX) };
         }
+    }
+
+    /// Whether the membership is the roster's, or has come a step nearer.
+    async fn look(&self) -> bool {
+        if !self.raft.is_leader() {
+            return true;
+        }
+        let roster = self.stage.view.read().roster().cloned();
+        let Some(step) = roster.and_then(|roster| next(&roster, &self.seated(), self.node)) else { return true };
+        tracing::info!(?step, "the membership follows the roster");
+        let why = match runtime::timeout(PATIENCE, self.take(step)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(why)) => why,
+            Err(_) => "it has not been confirmed yet".into(),
+        };
+        tracing::warn!(why, "a step of the membership failed");
+        false
     }
 
     fn seated(&self) -> Seated {
@@ -80,22 +92,21 @@ impl Usher {
     }
 
     /// What fails is tried again at the next look, by whoever leads then.
-    async fn take(&self, step: Step) {
+    async fn take(&self, step: Step) -> Result<(), String> {
         let ids = |nodes: BTreeSet<NodeId>| nodes.iter().map(|node| node.0).collect::<BTreeSet<u64>>();
-        let failed = match step {
-            Step::Add(node) => {
-                self.raft.add_learner(node.0, EmptyNode {}, false).await.err().map(|why| why.to_string())
-            }
-            Step::Vote(voters) => self.raft.change_membership(ids(voters), true).await.err().map(|why| why.to_string()),
+        match step {
+            Step::Add(node) => self.raft.add_learner(node.0, EmptyNode {}, false).await.map(drop),
+            Step::Vote(voters) => self.raft.change_membership(ids(voters), true).await.map(drop),
             Step::Drop(nodes) => {
                 let change = ChangeMembers::RemoveNodes(ids(nodes));
-                self.raft.change_membership(change, true).await.err().map(|why| why.to_string())
+                self.raft.change_membership(change, true).await.map(drop)
             }
-            Step::HandOver(heir) => self.raft.trigger().transfer_leader(heir.0).await.err().map(|why| why.to_string()),
-        };
-        if let Some(why) = failed {
-            tracing::warn!(why, "a step of the membership failed");
+            Step::HandOver(heir) => {
+                let handed = self.raft.trigger().transfer_leader(heir.0).await;
+                return handed.map_err(|why| why.to_string());
+            }
         }
+        .map_err(|why| why.to_string())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::header::Header;
 use crate::name::{NodeId, TxnId};
 use crate::policy::action::{CreateJoinTicket, RetireMember, SetMemberRole};
 use crate::policy::{Action, Permit};
-use crate::record::{RecordKey, Table, View};
+use crate::record::{Collection, RecordKey, Table, TenantTag, View};
 use crate::roster::{MEMBERS_MAX, Member, PRESENT_MAX, Role, Roster};
 use crate::secret::Secret32;
 use crate::slot::Root;
@@ -41,7 +41,13 @@ pub struct RoleAsk {
     pub in_place_of: Option<NodeId>,
 }
 
+/// Tickets that are over and cleared away when another one is given, at most.
+const CLEARED_AT_ONCE_MAX: usize = 16;
+/// Tickets that are looked at for that.
+const TICKETS_LOOKED_AT_MAX: usize = 256;
+
 /// Gives leave to join. The answer is the ticket's secret and when it is over; kept sealed for a request that comes again.
+/// Clears away tickets that nobody used in time.
 ///
 /// # Errors
 /// `BadRequest`, `TooMany`.
@@ -66,8 +72,24 @@ pub fn create_join_ticket(
     let mut draft = Draft::by(desk, &permit);
     let ticket = ticket_digest(&given.secret()?);
     draft.put_sealed(desk.keyring.ticket_record(&ticket), &record.to_bytes(), chance);
+    for over in tickets_over(desk)? {
+        draft.delete(over);
+    }
     let answer = given.to_bytes();
     Ok(draft.finish(stamp, &answer, given, chance))
+}
+
+/// Tickets that were not used in time.
+fn tickets_over(desk: &Desk<'_>) -> Result<Vec<RecordKey>, Cause> {
+    let all = Collection { table: Table::Ticket, tenant: TenantTag::default() };
+    let mut over = Vec::new();
+    for (key, record) in desk.view.members(&all, None, TICKETS_LOOKED_AT_MAX) {
+        let ticket: TicketRecord = desk.books().value(&key, &record)?;
+        if ticket.expires <= desk.now && over.len() < CLEARED_AT_ONCE_MAX {
+            over.push(key);
+        }
+    }
+    Ok(over)
 }
 
 /// What the giver of a ticket gets.
@@ -357,6 +379,20 @@ mod tests {
         assert_eq!((joins(&mut paper, &ticket, &line(2)), joins(&mut paper, &ticket, &line(2))), (Ok(true), Ok(false)));
         let other_disk = Member { disk: DiskId([9; 16]), ..line(2) };
         assert_eq!(joins(&mut paper, &ticket, &other_disk), Err(Refused::NotFound.into()), "spent");
+    }
+
+    #[test]
+    fn a_ticket_that_nobody_used_is_cleared_away_when_another_one_is_given() {
+        let mut paper = Paper::founded();
+        let unused = given(&mut paper, 2);
+        let kept = |paper: &Paper, ticket: &Secret32| {
+            paper.records.record(&paper.keyring.ticket_record(&ticket_digest(ticket))).is_some()
+        };
+        let second = given(&mut paper, 3);
+        assert!(kept(&paper, &unused) && kept(&paper, &second), "both are good");
+        paper.now = paper.now.plus_ms(1_000);
+        let third = given(&mut paper, 2);
+        assert!(!kept(&paper, &unused) && !kept(&paper, &second) && kept(&paper, &third));
     }
 
     #[test]

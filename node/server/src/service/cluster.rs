@@ -89,7 +89,7 @@ impl Service {
             cluster: self.config.cluster.clone(),
             region: self.config.region.clone(),
             slot_kind: self.config.unseal.word(),
-            ceremony: self.hosted()?.map(|begun| begun.progress),
+            ceremony: self.hosted_progress(),
             version: self.config.version,
         })
     }

@@ -93,6 +93,10 @@ impl Service {
         if self.ledger.lineage().is_none_or(|lineage| asked.lineage[..] != lineage.0) {
             return Err("this node belongs to another cluster, or to none".into());
         }
+        if self.ledger.has_left(&from.key) {
+            // No page: its certificate is still good, and it could fill the book.
+            return Err("this node's key has left the cluster for ever".into());
+        }
         let (secret, line) = read(&asked, &from).ok_or("the request is not signed by the node that it names")?;
         let let_in = self.let_in(&secret, &line).await;
         self.page_join(&let_in)?;

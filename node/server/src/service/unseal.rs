@@ -2,7 +2,7 @@
 
 use super::{ReadAsk, Service, Visit};
 use crate::peers::{self, ANSWER_WAIT};
-use crate::seal::{FoundAsk, Founded, Offer};
+use crate::seal::{FoundAsk, Founded, Offer, OpenCeremony};
 use bytes::Bytes;
 use claviger_core::ceremony::{Progress, ShareRefused, ShareWhy, SignedCeremonyKey};
 use claviger_core::codec::Canonical;
@@ -164,19 +164,25 @@ impl Service {
         self.sealings.lock().count() > 0
     }
 
-    /// The ceremony that this node hosts.
-    pub(crate) fn hosted(&self) -> Result<Option<Begun>, Failure> {
-        let (now, view) = (self.world.clock.now(), self.ledger.view());
-        let Some(head) = view.head().map(|link| &link.header) else { return Ok(None) };
-        let hosted = self.ceremony.lock();
-        let Some(open) = hosted.as_ref().filter(|c| !c.expired(now) && c.serves(head)) else { return Ok(None) };
+    /// The ceremony that this node hosts, with what its custodians check it by: that reads the whole header chain.
+    fn hosted(&self) -> Result<Option<Begun>, Failure> {
+        let Some((progress, signed)) = self.hosting(|open| (open.progress(), open.signed().clone())) else {
+            return Ok(None);
+        };
         let proof = self.ledger.proof().ok_or(Why::NotFounded)?;
-        Ok(Some(Begun {
-            progress: open.progress(),
-            signed: open.signed().clone(),
-            host_key: self.config.identity.public(),
-            proof,
-        }))
+        Ok(Some(Begun { progress, signed, host_key: self.config.identity.public(), proof }))
+    }
+
+    /// How far the ceremony is that this node hosts.
+    pub(crate) fn hosted_progress(&self) -> Option<Progress> {
+        self.hosting(OpenCeremony::progress)
+    }
+
+    fn hosting<T>(&self, look: impl FnOnce(&OpenCeremony) -> T) -> Option<T> {
+        let (now, view) = (self.world.clock.now(), self.ledger.view());
+        let head = &view.head()?.header;
+        let hosted = self.ceremony.lock();
+        hosted.as_ref().filter(|c| !c.expired(now) && c.serves(head)).map(look)
     }
 
     /// The ceremony that still waits for shares, wherever it is hosted. Of several the furthest counts, and of equally far
