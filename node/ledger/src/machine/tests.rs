@@ -422,7 +422,10 @@ fn what_a_replica_knows_of_its_soundness_is_bound_to_its_state() {
         }
         let refused = Machine::load(&spoilt, Some(world.lineage)).err();
         assert_eq!(refused, Some(LoadFailed::Damaged("what the replica knows of its soundness")));
-        assert!(Machine::gather(&spoilt, Some(world.lineage)).is_ok_and(|(_, sound)| sound), "a snapshot has none of it");
+        assert!(
+            Machine::gather(&spoilt, Some(world.lineage)).is_ok_and(|(_, sound)| sound),
+            "a snapshot has none of it"
+        );
     }
 }
 
