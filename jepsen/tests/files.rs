@@ -116,7 +116,8 @@ fn gigabytes_go_through_two_pipes_in_constant_memory() {
         assert!(sealing_kib > 0 && sealing_kib < TOOL_KIB_MAX, "encrypt held {sealing_kib} KiB");
         assert!(opening_kib > 0 && opening_kib < TOOL_KIB_MAX, "decrypt held {opening_kib} KiB");
         for (pid, before) in pids.iter().zip(before) {
-            let more = peak_kib(*pid).unwrap() - before;
+            // The kernel counts pages by processor, and may report a little less than before.
+            let more = peak_kib(*pid).unwrap().saturating_sub(before);
             assert!(more < NODE_KIB_MAX, "a node took {more} KiB more for {gib} GiB");
         }
         valid_calls(cluster).await.unwrap();

@@ -97,7 +97,8 @@ impl Scene {
         started.elapsed()
     }
 
-    /// Ends the load; every key whose creation was acknowledged is there, as that node reads it.
+    /// Ends the load, for a log as short as this one leaves a busy follower behind again and again; opens who is sealed. Every
+    /// key whose creation was acknowledged is there, as that node reads it.
     async fn nothing_is_lost(self, node: u64) {
         let mut created = Vec::new();
         for writer in self.writers {
@@ -147,7 +148,6 @@ async fn deaths() {
     let (leader, _) = scene.cluster.leader(None).await.unwrap();
     scene.cluster.node_mut(leader).unwrap().kill().unwrap();
     scene.cluster.restart(leader).await.unwrap();
-    scene.cluster.open().await.unwrap();
     scene.catches_up(away).await;
     eprintln!("went on where it was cut: {} times", scene.said(away, "a snapshot goes on"));
     scene.nothing_is_lost(away).await;
