@@ -83,7 +83,8 @@ fn beside(path: &Path) -> Result<PathBuf, Failure> {
     let name = path.file_name().ok_or_else(|| at(path, "is no name of a file"))?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(format!(".{}.part", std::process::id()));
+    // In containers every process may have the same number.
+    hidden.push(format!(".{}.part", hex::encode(crate::chance::fresh::<8>().spend())));
     Ok(path.with_file_name(hidden))
 }
 

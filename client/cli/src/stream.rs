@@ -1,5 +1,6 @@
 //! Files and pipes of any size: read, passed through the cluster and written at the same time, with a bar for whoever
-//! looks. A file is renamed into its place when it is whole; whatever ends it before that, it is gone.
+//! looks. A file is renamed into its place when it is whole; whatever ends it before that, it is gone, but for a kill that asks
+//! nobody: then a file that begins with a dot and ends with `.part` stays, for its owner alone where it is plaintext.
 
 use crate::crypt::Job;
 use crate::failure::Failure;
@@ -148,10 +149,12 @@ async fn unless_interrupted(
     passing: impl Future<Output = Result<StreamDone, StreamError>>,
 ) -> Result<StreamDone, Failure> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         biased;
         _ = interrupt.recv() => Err(Failure::new("interrupted")),
         _ = terminate.recv() => Err(Failure::new("terminated")),
+        _ = hangup.recv() => Err(Failure::new("the terminal was closed")),
         passed = passing => Ok(passed?),
     }
 }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// In `Space::Raft`: how often a snapshot was made the state. Absent on a disk that never took one.
 const COUNT: &[u8] = b"bank";
-/// Greater than every key of the tables.
-pub(crate) const AFTER_ALL_KEYS: [u8; 64] = [0xff; 64];
+/// Greater than every key of the tables, and than every key that an image could bring.
+pub(crate) const AFTER_ALL_KEYS: [u8; 160] = [0xff; 160];
 
 /// One of the banks: counted up each time that a snapshot is made the state, and of two banks the even or the odd one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::acquaint::Acquaint;
 use crate::barrier::Barrier;
 use crate::install::Installer;
 use crate::peers::{Peers, Turned};
-use crate::raft::intake::{Intake, Taken};
+use crate::raft::intake::{Intake, Taken, last_of};
 use crate::raft::wire::{Unreadable, Wire, need};
 use crate::raft::{Membership, Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
 use crate::witness::Witness;
@@ -44,7 +44,7 @@ pub(crate) struct Ear {
 
 impl Ear {
     /// Answers one frame, or says by name why not.
-    pub async fn hear(&self, from: PeerCertificate, frame: Frame) -> Result<Bytes, String> {
+    pub async fn hear(self: Arc<Self>, from: PeerCertificate, frame: Frame) -> Result<Bytes, String> {
         let answer = match frame.kind {
             FrameKind::Raft => self.raft(from, frame.body).await,
             FrameKind::Propose => self.propose(from, frame.body).await,
@@ -58,7 +58,7 @@ impl Ear {
         answer.map_err(|turned| turned.to_string())
     }
 
-    async fn raft(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+    async fn raft(self: &Arc<Self>, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
         let (from, request) = self.peers.open::<pb::RaftRequest>(from, body)?;
         let body = match request.body.ok_or(Turned::Unreadable)? {
             raft_request::Body::Append(append) => raft_reply::Body::Append(self.append(from, append).await?),
@@ -115,24 +115,42 @@ impl Ear {
 
     async fn offer(&self, from: NodeId, offer: pb::SnapshotOffer) -> Result<pb::SnapshotReply, Turned> {
         let vote: Vote = need(offer.vote).map_err(unreadable)?;
-        self.speaks_for_itself(from, &vote)?;
-        if vote < self.own_vote() {
+        if !self.follows(from, &vote)? {
             return Ok(self.outvoted());
         }
-        let (next, digest) = self.intake.offer(offer, self.peers.lineage()).await?;
-        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest: Bytes::copy_from_slice(&digest.0) })
+        let (last, lineage) = (last_of(&offer)?, self.peers.lineage());
+        if self.installer.has(vote, last).await? {
+            return Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), held: true, ..Default::default() });
+        }
+        let (next, digest) = self.intake.offer(offer, lineage).await?;
+        let digest = Bytes::copy_from_slice(&digest.0);
+        Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest, held: false })
     }
 
-    async fn snapshot(&self, from: NodeId, part: pb::SnapshotPart) -> Result<pb::SnapshotReply, Turned> {
+    /// Whether this node follows that leader; not when it was overtaken. One that it has not heard of yet is heard of by a
+    /// heartbeat first: a vote that no election has brought must not outlast its bearer here.
+    fn follows(&self, from: NodeId, vote: &Vote) -> Result<bool, Turned> {
+        self.speaks_for_itself(from, vote)?;
+        let own = self.own_vote();
+        if *vote > own { Err(Turned::NotYet) } else { Ok(*vote == own) }
+    }
+
+    /// Takes a part. Proving and installing go on though the call may have come to its deadline: they may take longer, and
+    /// the leader hears at its next offer that all is here.
+    async fn snapshot(self: &Arc<Self>, from: NodeId, part: pb::SnapshotPart) -> Result<pb::SnapshotReply, Turned> {
         let vote: Vote = need(part.vote).map_err(unreadable)?;
-        self.speaks_for_itself(from, &vote)?;
-        if vote < self.own_vote() {
+        if !self.follows(from, &vote)? {
             return Ok(self.outvoted());
         }
+        let ear = self.clone();
+        runtime::spawn(async move { ear.take_part(vote, part).await }).await.map_err(|_| Turned::Stopped)?
+    }
+
+    async fn take_part(&self, vote: Vote, part: pb::SnapshotPart) -> Result<pb::SnapshotReply, Turned> {
         let vote = match self.intake.take(part, self.peers.lineage()).await? {
             Taken::More(next, digest) => {
                 let digest = Bytes::copy_from_slice(&digest.0);
-                return Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest });
+                return Ok(pb::SnapshotReply { vote: Some(vote.to_wire()), next, digest, held: false });
             }
             Taken::Whole { vote, .. } if vote < self.own_vote() => self.own_vote(),
             Taken::Whole { vote, meta, image } => {

@@ -77,6 +77,15 @@ impl Installer {
         self.0.ask(held).await
     }
 
+    /// Whether all that a snapshot of that leader brings is durable here: the answer to it was lost, or the log has it.
+    pub async fn has(&self, vote: Vote, last: LogId) -> Result<bool, Turned> {
+        let held = self.0.ask(move |state| matches!(look(state, &vote, &last), Look::Held)).await?;
+        if held {
+            self.0.durable(last).await?;
+        }
+        Ok(held)
+    }
+
     /// Installs a snapshot. Answered when all that it brings is durable here: its leader counts this node for every entry
     /// of it. Raft itself answers at once when it knows them to be committed, though they may be on their way to the disk.
     pub async fn install(&self, vote: Vote, snapshot: Snapshot) -> Result<Vote, Turned> {
@@ -101,10 +110,14 @@ impl Shared {
         let last = snapshot.meta.last_log_id.ok_or(Turned::Unreadable)?;
         let theirs = self.hand_over(vote, last, snapshot).await?;
         if theirs == vote {
-            let limit = Duration::from_millis(DURABLE_MS_MAX);
-            runtime::timeout(limit, self.log.durable(last)).await.map_err(|_| Turned::NotYet)?;
+            self.durable(last).await?;
         }
         Ok(theirs)
+    }
+
+    async fn durable(&self, last: LogId) -> Result<(), Turned> {
+        let limit = Duration::from_millis(DURABLE_MS_MAX);
+        runtime::timeout(limit, self.log.durable(last)).await.map_err(|_| Turned::NotYet)
     }
 
     /// Hands a snapshot to Raft, unless the log holds its end already: then Raft's own progress would go back behind what

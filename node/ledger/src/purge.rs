@@ -23,6 +23,16 @@ pub(crate) struct Purger {
 /// Raft has stopped.
 struct Stopped;
 
+/// What one of the others needs of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Need {
+    /// The first index.
+    index: u64,
+    /// Bytes that were spent already on bringing it so far. A log that is not longer is kept for it, else a snapshot that
+    /// comes faster than the log grows could still be overtaken by it, again and again.
+    spent: u64,
+}
+
 /// How much of the log is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
@@ -53,10 +63,11 @@ impl Bounds {
 
     /// The first index to be kept. `needs` has, for each follower, the first index that it needs: one that is kept for as
     /// long as it is near, and not a step longer.
-    fn first_kept(&self, extent: &Extent, needs: &[u64]) -> u64 {
+    fn first_kept(&self, extent: &Extent, needs: &[Need]) -> u64 {
         let (usual, most) = (extent.fits(self.usual), extent.fits(self.most));
-        let near = needs.iter().copied().filter(|need| *need >= most);
-        near.min().unwrap_or(usual).min(usual)
+        let worth = |need: &Need| extent.fits(Bound { entries: u64::MAX, bytes: need.spent });
+        let near = needs.iter().filter(|need| need.index >= most.min(worth(need)));
+        near.map(|need| need.index).min().unwrap_or(usual).min(usual)
     }
 }
 
@@ -100,11 +111,16 @@ impl Purger {
     }
 
     /// What others need of the log: followers, and whoever takes a snapshot in.
-    fn needs(&self) -> Vec<u64> {
+    fn needs(&self) -> Vec<Need> {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let matched = metrics.replication.into_iter().flatten().map(|(_, id)| id.map_or(0, |id| id.index + 1));
-        let sending = self.stage.sending.lock().as_ref().and_then(|picture| picture.last().map(|last| last.index + 1));
-        matched.chain(sending).collect()
+        let sending = self
+            .stage
+            .sending
+            .lock()
+            .clone()
+            .and_then(|picture| Some(Need { index: picture.last()?.index + 1, spent: picture.cut_bytes() }));
+        matched.map(|index| Need { index, spent: 0 }).chain(sending).collect()
     }
 }
 
@@ -130,22 +146,37 @@ mod tests {
         assert_eq!([exceeded(15, 1), exceeded(16, 1), exceeded(5, 250), exceeded(5, 251)], [false, true, false, true]);
     }
 
+    fn needs(indexes: &[u64]) -> Vec<Need> {
+        indexes.iter().map(|index| Need { index: *index, spent: 0 }).collect()
+    }
+
+    #[test]
+    fn what_follows_a_picture_is_kept_as_long_as_it_is_shorter_than_what_was_sent_of_it() {
+        let extent = log(100, 10);
+        let kept = |spent| BOUNDS.first_kept(&extent, &[Need { index: 20, spent }]);
+        assert_eq!([kept(0), kept(799), kept(800), kept(10_000)], [90, 90, 20, 20]);
+    }
+
     #[test]
     fn a_follower_that_is_near_keeps_what_it_needs_and_one_that_is_away_does_not() {
         let extent = log(100, 10);
-        assert_eq!(BOUNDS.first_kept(&extent, &[]), 90);
-        assert_eq!(BOUNDS.first_kept(&extent, &[99, 100]), 90, "whoever has all keeps nothing");
-        assert_eq!(BOUNDS.first_kept(&extent, &[99, 60]), 60);
-        assert_eq!(BOUNDS.first_kept(&extent, &[50, 60]), 50);
-        assert_eq!(BOUNDS.first_kept(&extent, &[49, 0]), 90, "they need a snapshot, and nothing else helps them");
-        assert_eq!(BOUNDS.first_kept(&extent, &[49, 60]), 60);
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[])), 90);
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[99, 100])), 90, "whoever has all keeps nothing");
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[99, 60])), 60);
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[50, 60])), 50);
+        assert_eq!(
+            BOUNDS.first_kept(&extent, &needs(&[49, 0])),
+            90,
+            "they need a snapshot, and nothing else helps them"
+        );
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[49, 60])), 60);
     }
 
     #[test]
     fn bytes_count_as_entries_do() {
         let extent = log(100, 200);
-        assert_eq!(BOUNDS.first_kept(&extent, &[]), 95);
-        assert_eq!(BOUNDS.first_kept(&extent, &[75]), 75);
-        assert_eq!(BOUNDS.first_kept(&extent, &[74]), 95, "more than 5,000 bytes");
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[])), 95);
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[75])), 75);
+        assert_eq!(BOUNDS.first_kept(&extent, &needs(&[74])), 95, "more than 5,000 bytes");
     }
 }

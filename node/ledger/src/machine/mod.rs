@@ -15,7 +15,7 @@ pub(crate) use claviger_core::chain::{Chain, lineage_of};
 pub(crate) use index::Index;
 #[cfg(test)]
 pub(crate) use stored::Memory;
-pub(crate) use stored::{LoadFailed, Sum, bound_to, is_own, scan_all, state_in};
+pub(crate) use stored::{LoadFailed, Sum, bound_to, is_of_state, is_own, scan_all, state_in};
 pub use view::LedgerView;
 pub(crate) use view::Published;
 

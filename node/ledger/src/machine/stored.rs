@@ -39,6 +39,19 @@ pub(crate) fn is_own(space: Space, key: &[u8]) -> bool {
     space == Space::Machine && key == SOUNDNESS
 }
 
+/// Whether a pair is one that a state has, by its key: nothing else is taken from another node, for nothing else is hashed.
+pub(crate) fn is_of_state(space: Space, key: &[u8]) -> bool {
+    let long = |what: usize| key.len() == 1 + what;
+    match (space, key.first()) {
+        (Space::Records, _) => RecordKey::from_bytes(key).is_ok(),
+        (Space::Machine, Some(&COLLECTION)) => long(Collection::BYTES),
+        (Space::Machine, Some(&OUTCOME)) => long(8 + 16),
+        (Space::Machine, Some(&TOMBSTONE)) => long(RecordKey::BYTES),
+        (Space::Machine, _) => key == STATE,
+        (_, _) => false,
+    }
+}
+
 /// Why stored state was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LoadFailed {

@@ -4,13 +4,13 @@
 //!
 //! Must not contain: when a snapshot is handed to Raft (`install.rs`), and how it is made the state (`store.rs`).
 
-use super::snapshot::{Image, Proven, meta_of, space_of};
+use super::snapshot::{Image, Proven, id_of, meta_of, space_of};
 use super::store::{Position, Stage};
 use super::wire::{Unreadable, need};
-use super::{SnapshotMeta, Vote};
+use super::{LogId, SnapshotMeta, Vote};
 use crate::Fatal;
 use crate::bank::Bank;
-use crate::machine::{LoadFailed, Machine, is_own};
+use crate::machine::{LoadFailed, Machine, is_of_state};
 use crate::peers::Turned;
 use bytes::Bytes;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
@@ -219,8 +219,9 @@ impl Intake {
         let mut writes = Batch::default();
         for pair in chunk.pairs {
             let space = space_of(pair.table);
-            if is_own(space, &pair.key) {
-                return Err(Turned::Unreadable);
+            let position = space == Space::Machine && Position::lies_at(&pair.key);
+            if !position && !is_of_state(space, &pair.key) {
+                return self.refuse(desk, "a pair in it is none that a state has").await;
             }
             writes.put(space, pair.key, pair.value);
         }
@@ -361,6 +362,11 @@ fn skip(progress: &mut Progress, piece: &Piece) -> Option<Part> {
     progress.digest = piece.digest;
     progress.last = chunk.pairs.last().map(|pair| (pair.table, pair.key.clone()));
     Some(part)
+}
+
+/// The last entry that an offered image brings.
+pub(crate) fn last_of(offer: &pb::SnapshotOffer) -> Result<LogId, Turned> {
+    Ok(id_of(&read_header(&offer.header)?.last))
 }
 
 fn read_header(bytes: &[u8]) -> Result<SnapshotHeader, Turned> {

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::{Digest, NodeId};
 use claviger_core::planted;
+use claviger_core::snapshot::CHUNKS_MAX;
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::{raft_reply, raft_request};
 use claviger_world::network::CallFailed;
@@ -28,6 +29,8 @@ use std::time::Duration;
 
 /// Longest that one chunk of a snapshot may be under way; the last one is installed meanwhile.
 const SNAPSHOT_CALL_MS: u64 = 30_000;
+/// Longest wait until one chunk is durable there: what is lost on its way is sent again, from where it was cut.
+const CHUNK_CALL_MS: u64 = 5_000;
 
 /// Makes links. Heartbeats and snapshots get links of their own, so that none waits behind another's calls.
 pub(crate) struct Links {
@@ -97,7 +100,11 @@ impl Link {
         if theirs > vote {
             return Ok(SnapshotResponse::new(theirs));
         }
-        let cutter = resume(&picture, &offer)?;
+        if offer.held {
+            self.sent(&picture);
+            return Ok(SnapshotResponse::new(theirs));
+        }
+        let cutter = resume(&picture, &offer).await?;
         self.misfit = cutter.is_none().then_some(image);
         let theirs = self.send_parts(vote, image, cutter.ok_or_else(unreadable)?).await?;
         self.sent(&picture);
@@ -107,20 +114,21 @@ impl Link {
     async fn offer(&self, vote: Vote, picture: &Picture, anew: bool) -> Result<pb::SnapshotReply, Failed> {
         let header = Bytes::from(picture.header().to_bytes());
         let offer = pb::SnapshotOffer { vote: Some(vote.to_wire()), header, anew };
-        self.snapshot_call(raft_request::Body::Offer(offer)).await
+        self.snapshot_call(raft_request::Body::Offer(offer), CHUNK_CALL_MS).await
     }
 
     /// Sends chunks and end, one after another: each is durable there before the next one is cut.
     async fn send_parts(&self, vote: Vote, image: Digest, mut cutter: Cutter) -> Result<Vote, Failed> {
         let mut theirs = vote;
         while let Some((part, digest)) = cutter.part().map_err(|failed| unreachable(&failed))? {
+            let limit = if cutter.is_over() { SNAPSHOT_CALL_MS } else { CHUNK_CALL_MS };
             let part = pb::SnapshotPart {
                 vote: Some(vote.to_wire()),
                 image: Bytes::copy_from_slice(&image.0),
                 part: part.into(),
                 digest: Bytes::copy_from_slice(&digest.0),
             };
-            theirs = read(self.snapshot_call(raft_request::Body::Snapshot(part)).await?.vote)?;
+            theirs = read(self.snapshot_call(raft_request::Body::Snapshot(part), limit).await?.vote)?;
             if theirs > vote {
                 break;
             }
@@ -128,24 +136,28 @@ impl Link {
         Ok(theirs)
     }
 
-    async fn snapshot_call(&self, body: raft_request::Body) -> Result<pb::SnapshotReply, Failed> {
-        let deadline = Duration::from_millis(SNAPSHOT_CALL_MS);
+    async fn snapshot_call(&self, body: raft_request::Body, limit_ms: u64) -> Result<pb::SnapshotReply, Failed> {
+        let deadline = Duration::from_millis(limit_ms);
         match self.call(RPCTypes::InstallSnapshot, body, deadline).await? {
             raft_reply::Body::Snapshot(reply) => Ok(reply),
             _ => Err(unreadable()),
         }
     }
 
-    /// The picture has come: the next one who needs one gets a newer.
+    /// The picture has come: the next one who needs one gets a newer, unless it is on its way to somebody else too.
     fn sent(&self, picture: &Arc<Picture>) {
-        self.stage.sending.lock().take_if(|sending| Arc::ptr_eq(sending, picture));
+        let alone = |sending: &Arc<Picture>| Arc::ptr_eq(sending, picture) && Arc::strong_count(sending) == 2;
+        self.stage.sending.lock().take_if(|sending| alone(sending));
     }
 }
 
 /// Goes on behind what the other has already.
-fn resume(picture: &Arc<Picture>, offer: &pb::SnapshotReply) -> Result<Option<Cutter>, Failed> {
+async fn resume(picture: &Arc<Picture>, offer: &pb::SnapshotReply) -> Result<Option<Cutter>, Failed> {
     let digest = offer.digest[..].try_into().map(Digest).map_err(|_| unreadable())?;
-    let mut cutter = picture.resume(offer.next, &digest).map_err(|failed| unreachable(&failed))?;
+    if offer.next > CHUNKS_MAX {
+        return Err(unreadable());
+    }
+    let mut cutter = picture.resume(offer.next, &digest).await.map_err(|failed| unreachable(&failed))?;
     if planted!(SnapshotChunkSkipped)
         && offer.next > 0
         && let Some(cutter) = &mut cutter

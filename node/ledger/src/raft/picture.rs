@@ -77,14 +77,21 @@ impl Picture {
         self.meta.last_log_id.as_ref()
     }
 
+    /// Bytes of keys and values that were cut so far, by whoever was furthest.
+    pub fn cut_bytes(&self) -> u64 {
+        self.cuts.lock().last().map_or(0, |progress| progress.bytes)
+    }
+
     /// Goes on behind so many chunks, if the chain had that link there. None when it had another: then whoever has them
     /// has them from an image that was cut otherwise.
-    pub fn resume(self: &Arc<Self>, chunks: u64, digest: &Digest) -> Result<Option<Cutter>, CutFailed> {
+    pub async fn resume(self: &Arc<Self>, chunks: u64, digest: &Digest) -> Result<Option<Cutter>, CutFailed> {
         let mut cutter = self.begin_near(chunks);
         while cutter.progress.chunks < chunks {
             if cutter.chunk()?.is_none() {
                 return Ok(None);
             }
+            // There may be gigabytes of them, and heartbeats wait.
+            tokio::task::yield_now().await;
         }
         Ok((cutter.progress.digest == *digest).then_some(cutter))
     }
@@ -115,6 +122,11 @@ impl Cutter {
         let chunk = self.chunk()?;
         self.over = chunk.is_none();
         Ok(Some(chunk.unwrap_or_else(|| self.progress.close())))
+    }
+
+    /// Whether the part that was cut last was the end.
+    pub fn is_over(&self) -> bool {
+        self.over
     }
 
     /// For a planted bug: leaves a chunk out.

@@ -57,18 +57,19 @@ pub(crate) fn members_of(stored: &StoredMembership) -> Members {
     }
 }
 
+/// The same, as Raft has it.
+pub(crate) fn id_of(place: &LogPlace) -> LogId {
+    RaftLogId { leader_id: LeaderId { term: place.term, node_id: place.leader }, index: place.index }
+}
+
 /// What Raft is told of an image.
 pub(crate) fn meta_of(last: &LogPlace, members: &Members) -> Result<SnapshotMeta, Unreadable> {
-    let id = |place: &LogPlace| RaftLogId {
-        leader_id: LeaderId { term: place.term, node_id: place.leader },
-        index: place.index,
-    };
     let voters = members.voters.iter().map(|ids| ids.0.iter().copied().collect()).collect();
     let nodes: BTreeMap<u64, EmptyNode> = members.nodes.0.iter().map(|id| (*id, EmptyNode {})).collect();
     let membership = match (members.voters.is_empty(), nodes.is_empty()) {
         (true, true) => Membership::default(),
         (_, _) => Membership::new(voters, nodes).map_err(|_| Unreadable)?,
     };
-    let last_membership = StoredMembership::new(members.place.as_ref().map(id), membership);
-    Ok(SnapshotMeta { last_log_id: Some(id(last)), last_membership })
+    let last_membership = StoredMembership::new(members.place.as_ref().map(id_of), membership);
+    Ok(SnapshotMeta { last_log_id: Some(id_of(last)), last_membership })
 }

@@ -132,6 +132,11 @@ impl Position {
         batch.put(Space::Machine, MEMBERSHIP, membership);
     }
 
+    /// Whether it lies at that key.
+    pub fn lies_at(key: &[u8]) -> bool {
+        key == LAST || key == MEMBERSHIP
+    }
+
     fn index(&self) -> u64 {
         self.last.map_or(0, |l| l.index)
     }

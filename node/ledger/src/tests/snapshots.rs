@@ -13,6 +13,7 @@ use crate::raft::{Snapshot, Vote};
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::{Digest, Lineage};
+use claviger_core::snapshot::{ImagePair, ImageTable, Progress, SnapshotChunk};
 use claviger_core::txn::Outcome;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::disk::{Disk, Reading, Space};
@@ -42,7 +43,7 @@ impl Two {
 
     async fn picture(&self) -> (Arc<Picture>, Cut) {
         let picture = self.sender.picture().await;
-        let mut cutter = picture.resume(0, &picture.header().image()).unwrap().unwrap();
+        let mut cutter = picture.resume(0, &picture.header().image()).await.unwrap().unwrap();
         let parts: Cut = std::iter::from_fn(|| cutter.part().unwrap()).collect();
         assert!(parts.len() > 5, "the state is cut into chunks: {}", parts.len());
         (picture, parts)
@@ -204,6 +205,31 @@ fn a_pair_too_many_or_too_few_is_noticed() {
     });
 }
 
+/// No hash is over such a pair: it would be kept, and sent on.
+#[test]
+fn a_pair_that_no_state_has_is_refused_from_whomever_it_comes() {
+    simulate(async {
+        let two = Two::new().await;
+        let (picture, _) = two.picture().await;
+        let strays = [
+            (ImageTable::Records, vec![0xff; 100]),
+            (ImageTable::Records, b"r".to_vec()),
+            (ImageTable::Machine, b"zeal".to_vec()),
+            (ImageTable::Machine, b"l".to_vec()),
+            (ImageTable::Machine, vec![b'o'; 30]),
+        ];
+        for (refused, (table, key)) in (1..).zip(strays) {
+            assert_eq!(two.offer(&picture, true).await, Ok(0));
+            let pair = ImagePair { table, key: key.clone(), value: vec![0; 50] };
+            let mut progress = Progress::begin(picture.header().image());
+            let stray = progress.give(SnapshotChunk { number: 0, pairs: vec![pair] }).unwrap();
+            assert_eq!(two.give(&picture, &stray).await.err(), Some(Turned::Unreadable), "{key:?}");
+            assert_eq!(two.receiver.figures().snapshots_refused, refused);
+            assert_eq!((two.held(Space::RecordsOdd), two.held(Space::MachineOdd)), (0, 0), "nothing of it stays");
+        }
+    });
+}
+
 #[test]
 fn another_image_begins_anew_and_an_older_one_or_an_older_leader_ends_nothing() {
     simulate(async {
@@ -246,10 +272,10 @@ fn two_pictures_of_one_state_are_cut_alike_and_a_stranger_s_chain_is_not_gone_on
         let ((one, parts), (other, again)) = (two.picture().await, two.picture().await);
         assert_eq!(parts, again);
         let link = parts[2].1;
-        let mut cutter = other.resume(3, &link).unwrap().expect("the chain has that link there");
+        let mut cutter = other.resume(3, &link).await.unwrap().expect("the chain has that link there");
         assert_eq!(cutter.part().unwrap(), Some(parts[3].clone()));
-        assert!(one.resume(2, &link).unwrap().is_none(), "another place");
-        assert!(one.resume(parts.len() as u64 + 9, &link).unwrap().is_none(), "more than there are");
+        assert!(one.resume(2, &link).await.unwrap().is_none(), "another place");
+        assert!(one.resume(parts.len() as u64 + 9, &link).await.unwrap().is_none(), "more than there are");
     });
 }
 
