@@ -537,6 +537,22 @@ def ceremony(lineage, payload):
 
 # --- the vectors -----------------------------------------------------------------------------------------------------
 
+def mark(disk, incarnation, number, vote, last):
+    body = u16(1) + disk + u64(incarnation) + u64(number)
+    body += (u8(1) + u64(vote[0]) + u64(vote[1])) if vote else u8(0) + bytes(16)
+    body += (u8(1) + b"".join(map(u64, last))) if last else u8(0) + bytes(24)
+    return body + sha256(b"claviger/v1/mark\0", body)
+
+
+def marks():
+    disk = fill(0x44, 16)
+    cases = [(0, 1, None, None), (1, 2, None, None), (3, 700, (7, 2), (6, 3, 4096)), (3, 701, (8, 1), None)]
+    return [
+        {"disk": disk, "incarnation": i, "number": n, "vote": vote, "last": last, "bytes": mark(disk, i, n, vote, last)}
+        for i, n, vote, last in cases
+    ]
+
+
 LABELS = [
     "locker", "slot-lock", "slot-root", "root-commit", "keyring-key", "keyring", "record", "bucket", "material", "message",
     "aad", "share", "share-proof-key", "share-proof", "tenant-tag", "record-tag", "audit-tag", "share-transit", "root-transit",
@@ -661,6 +677,7 @@ def vectors():
         "transit": transit(lineage, root),
         "ceremony": ceremony(lineage, sharing[0]["shares"][0]["payload"]),
         "snapshot": snapshot(lineage),
+        "mark": marks(),
         "lthash": [
             {"elements": e, "bytes_sha256": sha256(lthash(e))} for e in [[], [b""], [b"a"], [b"a", b"b", b"a"], [fill(1, 1000)]]
         ],

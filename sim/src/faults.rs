@@ -1,8 +1,9 @@
 //! Lets the faults of the plan strike at their hours.
 
 use crate::dice::Dice;
-use crate::disk::{Damage, DiskWeather};
+use crate::disk::{Damage, DiskWeather, Extent};
 use crate::door::Errand;
+use crate::house::Life;
 use crate::network::Weather;
 use crate::people::seal_region;
 use crate::plan::{Fault, Kind};
@@ -19,6 +20,8 @@ use tokio::task::JoinSet;
 pub const FELT_MAX: Duration = Duration::from_secs(15);
 /// Longest that a node which was away is watched for needing a snapshot.
 const SNAPSHOT_WAIT: Duration = Duration::from_secs(30);
+/// How long what a node has heard of another may take to be on its disk.
+const STORED_WAIT: Duration = Duration::from_secs(10);
 /// Longest that whoever seals waits.
 const SEAL_WAIT: Duration = Duration::from_secs(90);
 
@@ -88,6 +91,7 @@ impl Blow {
             Kind::DiskFull => self.fill_disk().await,
             Kind::Damage => self.damage().await,
             Kind::Wipe => self.wipe().await,
+            Kind::OldDisk => self.old_disk().await,
             Kind::Stray => self.stray(),
             Kind::SealOne => self.seal_one().await,
             Kind::SealAll => self.seal_all().await,
@@ -338,8 +342,15 @@ impl Blow {
         let node = self.someone();
         self.scene.house.keep_off(node, true);
         self.scene.house.crash(node).await;
-        let kinds = [Damage::BitFlip, Damage::LostWrite, Damage::MisdirectedWrite, Damage::AuditFlip];
-        let kind = *self.dice.pick(&kinds).expect("four kinds");
+        let kinds = [
+            Damage::BitFlip,
+            Damage::LostWrite,
+            Damage::MisdirectedWrite,
+            Damage::MarkFlip,
+            Damage::MarkLost,
+            Damage::AuditFlip,
+        ];
+        let kind = *self.dice.pick(&kinds).expect("six kinds");
         let what = self.scene.house.disk(node).damage(kind);
         self.scene.promises.raft.forget(node);
         self.scene.house.keep_off(node, false);
@@ -373,6 +384,56 @@ impl Blow {
         self.scene.promises.raft.forget(node);
         self.scene.promises.audit.excuse(node);
         self.scene.house.keep_off(node, false);
+    }
+
+    /// A copy of a node's disk is put back after the node has gone on without it. Tables alone are betrayed by the mark
+    /// beside them; a whole disk by what the others know. It must not vote nor acknowledge anything again.
+    async fn old_disk(&self) {
+        if !self.may_lose() {
+            return;
+        }
+        let (house, node) = (&self.scene.house, self.someone());
+        self.switch_off(node).await;
+        let copy = house.disk(node).copy();
+        house.keep_off(node, false);
+        self.lasts().await;
+        if !self.goes_on(node).await || !self.may_lose() || !house.sound().contains(&node) {
+            return;
+        }
+        self.acts();
+        self.switch_off(node).await;
+        let extent = if self.dice.once_in(2) { Extent::Tables } else { Extent::Whole };
+        house.disk(node).put_back(&copy, extent);
+        self.scene.promises.audit.excuse(node);
+        self.scene.promises.raft.went_back(node);
+        house.set_back(node);
+        let what = format!("its disk went back: {extent:?}");
+        self.scene.trace.tell(node.0, &what);
+        if extent == Extent::Tables {
+            house.keep_off(node, false);
+            let starts = house.starts_hurt(node, &what).await;
+            let told = || format!("node {node} starts on tables that are older than their mark");
+            self.scene.board.expect(Promise::Sound, !starts, told);
+        } else {
+            house.keep_off(node, false);
+        }
+    }
+
+    /// Whether a node lives, all others know of its new start, and some time has passed in which they have stored it.
+    async fn goes_on(&self, node: NodeId) -> bool {
+        let Some(life) = self.scene.house.life(node) else { return false };
+        let starts = life.node.ledger().status().incarnation;
+        let knows = |other: &Life| other.id == node || other.node.ledger().known_starts(node) >= starts;
+        if !self.scene.house.sound().iter().all(|id| self.scene.house.life(*id).is_some_and(|other| knows(&other))) {
+            return false;
+        }
+        tokio::time::sleep(STORED_WAIT).await;
+        true
+    }
+
+    async fn switch_off(&self, node: NodeId) {
+        self.scene.house.keep_off(node, true);
+        self.scene.house.crash(node).await;
     }
 
     /// A bit flips in a node's memory: its state is not what it says any more. A checkpoint must stop it, by name, before

@@ -75,6 +75,8 @@ struct Dwelling {
     lost: Option<String>,
     /// Whether its disk was wiped: whoever starts on it is nobody's member.
     wiped: bool,
+    /// Whether its disk was put back to what it was before: it must end, and say why, as soon as it can ask anybody.
+    set_back: bool,
     /// Whether somebody means it to be off for now.
     off: bool,
     /// Whether a fault has just given it a reason to end by itself, or not to start: until it has started well again.
@@ -91,6 +93,13 @@ struct Dwelling {
     ticket: Option<String>,
     /// Whether a bit flipped of a snapshot that it was taking in: it may refuse one.
     flipped: bool,
+}
+
+impl Dwelling {
+    /// Whether it stands on the disk that it should, as far as anybody knows.
+    fn on_its_own_disk(&self) -> bool {
+        !self.wiped && !self.set_back
+    }
 }
 
 /// All nodes.
@@ -132,6 +141,7 @@ impl House {
                 lives: 0,
                 lost: None,
                 wiped: false,
+                set_back: false,
                 off: false,
                 excused: false,
                 astray: None,
@@ -200,12 +210,12 @@ impl House {
 
     /// The present life of a node, if it is on.
     pub fn life(&self, id: NodeId) -> Option<Life> {
-        self.dwellings.lock().get(&id).filter(|d| !d.wiped)?.life.clone()
+        self.dwellings.lock().get(&id).filter(|d| d.on_its_own_disk())?.life.clone()
     }
 
     /// All present lives.
     pub fn lives(&self) -> Vec<Life> {
-        self.dwellings.lock().values().filter(|d| !d.wiped).filter_map(|d| d.life.clone()).collect()
+        self.dwellings.lock().values().filter(|d| d.on_its_own_disk()).filter_map(|d| d.life.clone()).collect()
     }
 
     /// Nodes that run on a wiped disk.
@@ -218,7 +228,7 @@ impl House {
         self.dwellings
             .lock()
             .iter()
-            .filter(|(_, d)| d.counts && d.lost.is_none() && !d.wiped && d.astray.is_none())
+            .filter(|(_, d)| d.counts && d.lost.is_none() && d.on_its_own_disk() && d.astray.is_none())
             .map(|(id, _)| *id)
             .collect()
     }
@@ -292,7 +302,8 @@ impl House {
             dwelling.hurt = true;
         }
         self.start(id).await;
-        let starts = self.life(id).is_some();
+        // A life on a disk that was put back is nobody's to see elsewhere; here it counts.
+        let starts = self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.life.is_some());
         self.crash(id).await;
         self.lose(id, what);
         starts
@@ -308,6 +319,19 @@ impl House {
     /// Whether that has ever happened to it.
     pub fn was_flipped(&self, id: NodeId) -> bool {
         self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.flipped)
+    }
+
+    /// The disk of a node was put back to what it was before.
+    pub fn set_back(&self, id: NodeId) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            (dwelling.set_back, dwelling.hurt) = (true, true);
+        }
+    }
+
+    /// Nodes whose disk was put back and that have not said so.
+    pub fn unnoticed(&self) -> Vec<NodeId> {
+        let dwellings = self.dwellings.lock();
+        dwellings.iter().filter(|(_, d)| d.set_back && d.lost.is_none()).map(|(id, _)| *id).collect()
     }
 
     /// The disk of a node was wiped.
@@ -424,12 +448,13 @@ impl House {
         self.disk(id).crash();
         self.trace.tell(id.0, &format!("does not start: {why}"));
         let by_disk = why.to_string().contains("the disk failed");
-        let (good, astray) = self.dwellings.lock().get_mut(&id).map_or((false, false), |dwelling| {
+        let (good, for_good) = self.dwellings.lock().get_mut(&id).map_or((false, false), |dwelling| {
             dwelling.nascent = None;
+            let set_back = dwelling.set_back && why.to_string().contains(WENT_BACK);
             let astray = dwelling.astray.is_some() && why.to_string().contains(HASH_DIFFERS);
-            (dwelling.hurt || astray || (dwelling.excused && by_disk), astray)
+            (dwelling.hurt || astray || (dwelling.excused && by_disk), astray || set_back)
         });
-        if astray {
+        if for_good {
             self.lose(id, &why.to_string());
         }
         self.board.expect(Promise::Sound, good, || format!("node {id} does not start, for no fault: {why}"));
@@ -460,6 +485,9 @@ impl House {
         let retires = self.dwellings.lock().get(&id).is_some_and(|d| d.lost.as_deref() == Some(RETIRES));
         if retires && why.contains("was removed from its cluster") {
             return;
+        }
+        if self.dwellings.lock().get(&id).is_some_and(|d| d.set_back) && why.contains(WENT_BACK) {
+            return self.lose(id, why);
         }
         let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
         if why.contains("differs from the cluster's") || why.contains(HASH_DIFFERS) {
@@ -507,6 +535,9 @@ impl House {
         }
     }
 }
+
+/// What a node says of a disk that was put back.
+const WENT_BACK: &str = "went back in time";
 
 /// Where a node listens.
 pub fn address(node: NodeId) -> String {

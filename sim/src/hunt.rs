@@ -20,7 +20,10 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::SnapshotChunkSkipped | Mutant::BankSwitchedEarly => Promise::Sound,
         // Raft notices that a log which was acknowledged has become shorter, and stops.
         Mutant::AckBeforeSync | Mutant::SnapshotAnsweredEarly => Promise::Sound,
-        Mutant::VoteNotPersisted => Promise::Raft,
+        Mutant::VoteNotPersisted | Mutant::HandshakeSkipped => Promise::Raft,
+        // A node starts on a disk that was damaged, or is older than its mark.
+        Mutant::MarkNotRead | Mutant::RescanSkipped => Promise::Sound,
+        Mutant::OpenedUnproven => Promise::Proven,
         Mutant::ReadWithoutBarrier | Mutant::BarrierJoinedLate | Mutant::FollowerConfirms => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,

@@ -48,6 +48,8 @@ pub enum Kind {
     Damage,
     /// The disk of one node is wiped.
     Wipe,
+    /// The disk of one node is put back to what it was a while before, whole or its tables alone.
+    OldDisk,
     /// A bit flips in the memory of one node.
     Stray,
     /// Somebody seals one node.
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 23] = [
+    pub const ALL: [Kind; 24] = [
         Kind::IsolateLeader,
         Kind::Partition,
         Kind::OneWay,
@@ -80,6 +82,7 @@ impl Kind {
         Kind::DiskFull,
         Kind::Damage,
         Kind::Wipe,
+        Kind::OldDisk,
         Kind::Stray,
         Kind::SealOne,
         Kind::SealAll,
@@ -88,7 +91,7 @@ impl Kind {
 
     /// Whether a node is lost to it for good: at most a minority may be.
     pub fn is_final(self) -> bool {
-        matches!(self, Kind::Damage | Kind::Wipe | Kind::Stray)
+        matches!(self, Kind::Damage | Kind::Wipe | Kind::OldDisk | Kind::Stray)
     }
 }
 

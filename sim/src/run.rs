@@ -346,6 +346,10 @@ impl Stage {
             scene.promises.forged.look(life.id, &view, |id| life.node.ledger().outcome(id));
             any = finals.into_iter().collect();
         }
+        let unnoticed = scene.house.unnoticed();
+        scene.board.expect(Promise::Sound, unnoticed.is_empty(), || {
+            format!("nodes {unnoticed:?} do not say that their disks went back in time")
+        });
         for id in scene.house.sound() {
             scene.promises.audit.book(id, &scene.house.disk(id).file_bytes(), &scene.house.public(id));
         }

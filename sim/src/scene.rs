@@ -14,6 +14,7 @@ use crate::promises::forged::Forged;
 use crate::promises::linearizable::Linearizable;
 use crate::promises::nonces::Nonces;
 use crate::promises::once::Once;
+use crate::promises::proven::Proven;
 use crate::promises::raft::Raft;
 use crate::promises::revocation::{Revocation, RightsChange};
 use crate::promises::roster::Listened;
@@ -46,6 +47,8 @@ pub struct Promises {
     pub nonces: Nonces,
     /// Nothing twice.
     pub once: Once,
+    /// Who may be opened.
+    pub proven: Proven,
     /// Terms, votes, logs.
     pub raft: Raft,
     /// What was taken away.
@@ -77,6 +80,7 @@ impl Promises {
             linearizable: Linearizable::new(board.clone()),
             nonces: Nonces::new(board.clone()),
             once: Once::new(board.clone()),
+            proven: Proven::new(board.clone()),
             raft: Raft::new(board.clone()),
             revocation: Revocation::new(board.clone()),
             roster: Listened::new(board.clone()),

@@ -3,6 +3,7 @@
 use crate::house::Life;
 use crate::promises::Promise;
 use crate::promises::audit::Looked;
+use crate::promises::proven::Seen;
 use crate::scene::{Promises, Scene};
 use crate::stranger::Heard;
 use bytes::Bytes;
@@ -41,6 +42,7 @@ impl crate::network::Tap for Tap {
             FrameKind::Propose => self.heard.proposal(&frame.body),
             FrameKind::Barrier
             | FrameKind::Compare
+            | FrameKind::Recall
             | FrameKind::Found
             | FrameKind::Ceremony
             | FrameKind::Root
@@ -77,6 +79,8 @@ pub fn look(scene: &Scene) {
         scene.promises.sealed.lives(life.id, life.number, scene.trace.moment());
         let ledger = life.node.ledger();
         let status = ledger.status();
+        let (open, installed) = (life.node.is_open(), status.installed_index);
+        scene.promises.proven.look(life.id, Seen { life: life.number, open, installed, trusted: status.trusted });
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
         let sound = ledger.figures().snapshots_refused == 0 || scene.house.was_flipped(life.id);
         scene

@@ -113,8 +113,19 @@ pub async fn watch(client: &Client, out: &Out) -> Result<Report, Failure> {
 
 fn endpoint_row((endpoint, answer): &(Endpoint, Result<v1::GetSealStatusResponse, String>)) -> Vec<String> {
     match answer {
-        Ok(status) => vec![endpoint.to_string(), status.node.to_string(), seal_state(status.state).into()],
+        Ok(status) => vec![endpoint.to_string(), status.node.to_string(), state_and_wait(status)],
         Err(why) => vec![endpoint.to_string(), "-".into(), why.clone()],
+    }
+}
+
+/// The state, and what stands in the way of another.
+fn state_and_wait(status: &v1::GetSealStatusResponse) -> String {
+    let state = seal_state(status.state);
+    match status.waits_for.as_str() {
+        "" => state.into(),
+        "peers" => format!("{state}; asks the other nodes what they know of its disk"),
+        "checkpoint" => format!("{state}; not opened before others say that they have the state that it took"),
+        other => format!("{state}; waits for {other}"),
     }
 }
 
@@ -141,7 +152,7 @@ fn seal_json(s: &v1::GetSealStatusResponse) -> Value {
     json!({
         "node": s.node, "state": seal_state(s.state), "cluster": s.cluster, "region": s.region, "lineage": hex::encode(&s.lineage),
         "generation": s.generation, "seal_epoch": s.seal_epoch, "threshold": s.threshold, "shares": s.shares,
-        "slot_kind": s.slot_kind, "ceremony": s.ceremony.as_ref().map(ceremony_json), "version": s.version,
+        "slot_kind": s.slot_kind, "ceremony": s.ceremony.as_ref().map(ceremony_json), "version": s.version, "waits_for": s.waits_for,
     })
 }
 

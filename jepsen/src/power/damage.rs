@@ -47,19 +47,22 @@ pub enum Place {
     WriteAheadEnd,
     /// Its list of files.
     Manifest,
+    /// The marks of how far the log was durable.
+    Mark,
     /// The audit book.
     Book,
 }
 
 impl Damage {
     /// All of them, in the order that they are played in.
-    pub const ALL: [Damage; 7] = [
+    pub const ALL: [Damage; 8] = [
         Damage::SyncFails,
         Damage::Full,
         Damage::Flip(Place::Table),
         Damage::Flip(Place::WriteAhead),
         Damage::Flip(Place::WriteAheadEnd),
         Damage::Flip(Place::Manifest),
+        Damage::Flip(Place::Mark),
         Damage::Flip(Place::Book),
     ];
 
@@ -71,6 +74,7 @@ impl Damage {
             Damage::Flip(Place::WriteAhead) => "a flipped byte in the write-ahead log",
             Damage::Flip(Place::WriteAheadEnd) => "a flipped byte in the log's last record",
             Damage::Flip(Place::Manifest) => "a flipped byte in the MANIFEST",
+            Damage::Flip(Place::Mark) => "a flipped byte in the marks beside the tables",
             Damage::Flip(Place::Book) => "a flipped byte in the audit book",
         }
     }
@@ -201,6 +205,7 @@ impl Place {
             Place::Table => ("tables", |name| name.ends_with(".sst")),
             Place::WriteAhead | Place::WriteAheadEnd => ("tables", |name| name.ends_with(".log")),
             Place::Manifest => ("tables", |name| name.starts_with("MANIFEST-")),
+            Place::Mark => ("files", |name| name.starts_with("mark-")),
             Place::Book => ("files", |name| name.starts_with("audit")),
         };
         let listed = fs::read_dir(data.join(folder)).about(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
@@ -213,7 +218,9 @@ impl Place {
         let length = fs::metadata(file).about(file.display())?.len();
         Ok(match self {
             Place::WriteAheadEnd => length - 1 - lots.below(16),
-            Place::Table | Place::WriteAhead | Place::Manifest | Place::Book => length / 8 + lots.below(length * 3 / 8),
+            Place::Table | Place::WriteAhead | Place::Manifest | Place::Mark | Place::Book => {
+                length / 8 + lots.below(length * 3 / 8)
+            }
         })
     }
 
@@ -222,8 +229,8 @@ impl Place {
     fn unnamed(self, mut wrongs: Vec<Wrong>) -> Vec<Wrong> {
         match self {
             Place::Table | Place::WriteAheadEnd => {}
-            Place::WriteAhead | Place::Manifest | Place::Book if !wrongs.is_empty() => {}
-            Place::WriteAhead | Place::Manifest | Place::Book => {
+            Place::WriteAhead | Place::Manifest | Place::Mark | Place::Book if !wrongs.is_empty() => {}
+            Place::WriteAhead | Place::Manifest | Place::Mark | Place::Book => {
                 wrongs.push(Wrong::Stuck(format!("node {VICTIM} did not notice")));
             }
         }

@@ -200,8 +200,9 @@ impl Grounds {
 }
 
 /// What a node says when it refuses its disk, in its own words.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 10] = [
     "is damaged",
+    "went back in time",
     "the disk failed",
     "the audit book: ",
     "the audit book is shorter than its head",

@@ -284,6 +284,8 @@ pub enum Why {
     BookFull,
     /// The last change of members is still under way.
     Moving,
+    /// The node took its state from another, and too few have said yet that it is the right one: it is not opened.
+    Unproven,
     /// The transaction may or may not be applied: ask again with the same request id.
     Unknown(TxnId),
 }
@@ -313,6 +315,8 @@ words! {
         Unknown = 10 "unknown",
         /// See [`Why::Moving`].
         Moving = 11 "members_moving",
+        /// See [`Why::Unproven`].
+        Unproven = 12 "unproven",
     }
 }
 
@@ -330,6 +334,7 @@ impl Why {
             Why::Behind => WhyKind::Behind,
             Why::BookFull => WhyKind::BookFull,
             Why::Moving => WhyKind::Moving,
+            Why::Unproven => WhyKind::Unproven,
             Why::Unknown(_) => WhyKind::Unknown,
         }
     }
@@ -348,6 +353,10 @@ impl fmt::Display for Why {
             Why::Behind => "the node has not come to that revision yet",
             Why::BookFull => "the audit book cannot be written",
             Why::Moving => "the last change of members is still under way; ask again when the status shows it done",
+            Why::Unproven => {
+                "the node took a snapshot, and too few nodes say yet that they have the same state: it is not opened; \
+                 start the others, or open another node first"
+            }
             Why::Unknown(id) => {
                 return write!(f, "transaction {id} may or may not happen; repeat with the same request id");
             }

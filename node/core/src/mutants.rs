@@ -58,6 +58,14 @@ mutants! {
     SupersededStillSigns "superseded-still-signs";
     /// A node that was retired is still listened to.
     RetiredStillHeard "retired-still-heard";
+    /// The mark of what was durable is not compared with what there is.
+    MarkNotRead "mark-not-read";
+    /// A node votes before others have said what they know of it, and whatever they say.
+    HandshakeSkipped "handshake-skipped";
+    /// What is stored is not hashed anew at a start.
+    RescanSkipped "rescan-skipped";
+    /// A node that took a snapshot is opened before a checkpoint has agreed with it.
+    OpenedUnproven "opened-unproven";
     /// An installed snapshot is shown before it is durable.
     SnapshotNotSynced "snapshot-not-synced";
     /// A snapshot is answered for before it is durable.

@@ -9,6 +9,7 @@ use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::kem::KemSecret;
 use claviger_core::keyring::Keyring;
+use claviger_core::mark::{Ballot, Mark, Position};
 use claviger_core::name::{Digest, DiskId, Lineage, NodeId, Signature, TxnId};
 use claviger_core::record::RecordKey;
 use claviger_core::roster::{Genesis, Member, Role, Roster};
@@ -47,6 +48,24 @@ fn lineage() -> Lineage {
 
 fn keyring() -> Keyring {
     Keyring::draw(&mut Chance::grow(Fresh::drawn(array(&vectors("keyring")["seed"]))))
+}
+
+#[test]
+fn marks_are_as_the_vectors_have_them() {
+    let vectors = vectors("mark");
+    for v in vectors.as_array().unwrap() {
+        let numbers = |v: &Value| v.as_array().map(|all| all.iter().map(|n| n.as_u64().unwrap()).collect::<Vec<_>>());
+        let leader = |n: &[u64]| Ballot { term: n[0], node: NodeId(n[1]) };
+        let mark = Mark {
+            disk: DiskId(array(&v["disk"])),
+            incarnation: v["incarnation"].as_u64().unwrap(),
+            number: v["number"].as_u64().unwrap(),
+            vote: numbers(&v["vote"]).map(|n| leader(&n)),
+            last: numbers(&v["last"]).map(|n| Position { leader: leader(&n), index: n[2] }),
+        };
+        assert_eq!(mark.to_bytes(), bytes(&v["bytes"]));
+        assert_eq!(Mark::from_bytes(&bytes(&v["bytes"])), Ok(mark));
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use crate::install::Installer;
 use crate::peers::{Peers, Turned};
 use crate::raft::intake::{Intake, Taken, last_of};
 use crate::raft::wire::{Unreadable, Wire, need};
-use crate::raft::{Membership, Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote};
+use crate::raft::{Membership, Proposal, Raft, Snapshot, SnapshotMeta, Types, Vote, ballot};
+use crate::recall::Recall;
 use crate::witness::Witness;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
@@ -38,6 +39,7 @@ pub(crate) struct Ear {
     pub installer: Installer,
     pub barrier: Arc<Barrier>,
     pub witness: Arc<Witness>,
+    pub recall: Arc<Recall>,
     pub intake: Intake,
     pub acquaint: Arc<Acquaint>,
 }
@@ -45,7 +47,15 @@ pub(crate) struct Ear {
 impl Ear {
     /// Answers one frame, or says by name why not.
     pub async fn hear(self: Arc<Self>, from: PeerCertificate, frame: Frame) -> Result<Bytes, String> {
+        // Nothing is voted, acknowledged or confirmed before others have said what they know of this disk. What they ask of
+        // theirs is answered, else nodes that start at once would wait for each other; and so is how the cluster stands, which
+        // proves itself: whoever was retired hears of it though nobody has a leader.
+        let always = matches!(frame.kind, FrameKind::Recall | FrameKind::Acquaint);
+        if !always && !self.recall.is_answered() {
+            return Err(Turned::Asking.to_string());
+        }
         let answer = match frame.kind {
+            FrameKind::Recall => self.recall(from, frame.body).await,
             FrameKind::Raft => self.raft(from, frame.body).await,
             FrameKind::Propose => self.propose(from, frame.body).await,
             FrameKind::Barrier => self.barrier(from, frame.body).await,
@@ -89,6 +99,7 @@ impl Ear {
         if planted!(TruncationKeepsApplied) {
             request.leader_commit = request.leader_commit.max(request.entries.last().map(|entry| entry.log_id));
         }
+        self.recall.memory.voted(from, ballot(&request.vote));
         Ok(self.installer.append(request).await?.to_wire())
     }
 
@@ -224,6 +235,12 @@ impl Ear {
     async fn compare(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
         let (from, request) = self.peers.open::<pb::CompareRequest>(from, body)?;
         self.peers.seal(from, self.witness.testify(request.index).await)
+    }
+
+    async fn recall(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
+        let (from, request) = self.peers.open::<pb::RecallRequest>(from, body)?;
+        let reply = self.recall.hear(from, request.body.ok_or(Turned::Unreadable)?).await?;
+        self.peers.seal(from, reply)
     }
 
     async fn barrier(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {

@@ -8,7 +8,8 @@ use crate::hear::Ear;
 use crate::install::Installer;
 use crate::keeper::Keeper;
 use crate::machine::{LoadFailed, Machine, lineage_of};
-use crate::node_files::NodeFiles;
+use crate::mark::{Marker, compare};
+use crate::node_files::{Found, NodeFiles};
 use crate::peers::Peers;
 use crate::propose::Proposer;
 use crate::purge::{Bounds, Purger};
@@ -17,8 +18,9 @@ use crate::raft::intake::Intake;
 use crate::raft::log::Log;
 use crate::raft::network::Links;
 use crate::raft::store::{Stage, Store};
+use crate::recall::{Memory, Recall};
 use crate::usher::Usher;
-use crate::witness::Witness;
+use crate::witness::{Verdict, Witness};
 use crate::words::{
     Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, Proof, ProposeFailed, RaftRole, Revision,
     StartFailed, Status, Timings, Unavailable, Unknown, World,
@@ -27,10 +29,12 @@ use crate::{Halt, LedgerView};
 use bytes::Bytes;
 use claviger_core::address::Announcement;
 use claviger_core::name::{DiskId, Lineage, NodeId, TxnId, VerifyingKey};
+use claviger_core::planted;
 use claviger_core::record::View;
 use claviger_core::roster::{Genesis, Roster};
 use claviger_core::txn::{Conflict, Effect, Outcome, SignedBatch, Txn};
 use claviger_world::disk::{BoxFuture, DiskFailed};
+use claviger_world::entropy::fresh;
 use claviger_world::network::{CallFailed, Frame, PeerCertificate};
 use claviger_world::runtime::{self, Instant};
 use claviger_world::watch;
@@ -43,6 +47,9 @@ use std::time::Duration;
 
 /// Longest wait for news of a leader before a barrier is asked for again.
 const RETRY_MS: u64 = 25;
+
+/// Longest that the beginning of Raft waits for what others know of this node's disk.
+const ANSWERED_WAIT: Duration = Duration::from_secs(10);
 
 /// A cluster that a node has been told of, with the proof.
 pub struct Met(Acquainted);
@@ -76,6 +83,7 @@ struct Parts {
     barrier: Arc<Barrier>,
     keeper: Arc<Keeper>,
     ear: Arc<Ear>,
+    recall: Arc<Recall>,
     halt: Halt,
     /// Held by whoever changes the genesis.
     pinning: tokio::sync::Mutex<()>,
@@ -85,12 +93,11 @@ struct Parts {
 impl Ledger {
     /// Reads the disk, proves what it holds, and joins Raft. `observer` may be told things before this returns.
     pub async fn start(config: LedgerConfig, world: World, observer: Arc<dyn Observer>) -> Result<Ledger, StartFailed> {
-        let files = NodeFiles::open(&config, world.disk.clone(), &*world.entropy).await?;
         let halt = Halt::new(observer.clone());
+        let (files, log) = open_disk(&config, &world, &halt).await?;
         let lineage = files.genesis().as_ref().map(lineage_of);
         let bank = Bank::current(&*world.disk).map_err(not_loaded)?;
         let machine = Machine::load(&bank.of(world.disk.clone()), lineage).map_err(not_loaded)?;
-        let log = Log::open(world.disk.clone(), halt.clone()).map_err(not_opened)?;
         let (disk, chunk_bytes) = (world.disk.clone(), config.timings.snapshot_chunk_bytes);
         let store = Store::open(disk, log.clone(), machine, observer, halt.clone(), chunk_bytes).map_err(not_loaded)?;
         if log.purged() > store.last() {
@@ -106,10 +113,22 @@ impl Ledger {
         }
         files.announced()?.into_iter().for_each(|said| peers.hear_address(said));
         let raft_config = raft_config(&config)?;
-        let links = Links { peers: peers.clone(), stage: stage.clone() };
+        let memory = Arc::new(Memory::load(world.disk.clone(), lineage).map_err(not_loaded)?);
+        let links = Links { peers: peers.clone(), stage: stage.clone(), memory: memory.clone() };
         let raft = Raft::new(node.0, raft_config, links, log.clone(), store).await;
         let raft = raft.map_err(|fatal| StartFailed::Raft(fatal.to_string()))?;
-        let parts = Parts::new(config, world, files, peers, raft, log, stage, intake, halt);
+        let start = (files.incarnation(), fresh(&*world.entropy).spend());
+        let answered = watch::channel(false).0;
+        let recall = Recall {
+            peers: peers.clone(),
+            raft: raft.clone(),
+            log: log.clone(),
+            memory,
+            halt: halt.clone(),
+            start,
+            answered,
+        };
+        let parts = Parts::new(config, world, files, peers, raft, log, stage, intake, Arc::new(recall), halt);
         parts.begin();
         Ok(Ledger(Arc::new(parts)))
     }
@@ -205,11 +224,22 @@ impl Ledger {
         if self.lineage().is_none() || !self.0.peers.knows_all(voters.iter().map(|v| v.0)) {
             return Err(InitializeFailed::NotFounded);
         }
+        self.answered().await?;
         let members: BTreeMap<u64, EmptyNode> = voters.iter().map(|v| (v.0, EmptyNode {})).collect();
         self.0.raft.initialize(members).await.map_err(|failed| match failed.api_error() {
             Some(_) => InitializeFailed::Begun,
             None => InitializeFailed::Stopped,
         })
+    }
+
+    /// A node that has started in the middle of a founding asks the others first, like any other.
+    async fn answered(&self) -> Result<(), InitializeFailed> {
+        let mut answered = self.0.recall.answered.subscribe();
+        match runtime::timeout(ANSWERED_WAIT, answered.until(|answered| answered.then_some(()))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(InitializeFailed::Stopped),
+            Err(_) => Err(InitializeFailed::NotFounded),
+        }
     }
 
     /// Proposes the founding batch, signed with the T that the genesis names.
@@ -348,6 +378,8 @@ impl Ledger {
             installed_index: soundness.installed,
             agreed_index: soundness.agreed,
             proven: soundness.proven(),
+            trusted: soundness.trusted(),
+            asking: !self.0.recall.is_answered(),
             state,
         }
     }
@@ -363,6 +395,24 @@ impl Ledger {
         self.0.keeper.checkpoint(deadline).await
     }
 
+    /// Whether this node may be opened: it took no snapshot since a checkpoint agreed with it, or [`Ledger::vouch`] found
+    /// others of one mind with it since.
+    pub fn trusted(&self) -> bool {
+        self.0.stage.machine.lock().soundness().trusted() || planted!(OpenedUnproven)
+    }
+
+    /// Asks the voters whether they have this node's state, if that is in doubt. A checkpoint would say as much; but where
+    /// every node is sealed, nobody can write one.
+    pub async fn vouch(&self, limit: Duration) -> bool {
+        if !self.trusted()
+            && let Some(own) = self.0.keeper.witness.own()
+            && self.0.keeper.witness.verdict(&own, limit).await == Verdict::Agreed
+        {
+            self.0.stage.machine.lock().vouched(own.index);
+        }
+        self.trusted()
+    }
+
     /// Moves cluster time if none has for as long as configured. None when it is not due.
     pub async fn tick_if_due(&self, deadline: Duration) -> Option<Result<Outcome, ProposeFailed>> {
         if !self.0.keeper.tick_due(self.0.config.timings.tick_ms) {
@@ -375,6 +425,11 @@ impl Ledger {
     #[cfg(feature = "mutants")]
     pub fn stray(&self) {
         self.0.stage.machine.lock().stray();
+    }
+
+    /// How often another node has started on its disk, as far as this one knows: 0 when it was never heard of.
+    pub fn known_starts(&self, node: NodeId) -> u64 {
+        self.0.recall.memory.of(node).start.map_or(0, |(number, _)| number)
     }
 
     /// Hands leadership to the voter whose log is longest, if this node leads, and waits until it has gone.
@@ -416,7 +471,8 @@ impl Ledger {
         }
     }
 
-    /// Answers a frame of kind `Raft`, `Propose`, `Barrier` or `Compare`; refuses by name whoever may not speak here.
+    /// Answers a frame of kind `Raft`, `Propose`, `Barrier`, `Compare`, `Acquaint` or `Recall`; refuses by name whoever may not
+    /// speak here.
     pub fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let ear = self.0.ear.clone();
         Box::pin(async move { ear.hear(from, frame).await })
@@ -480,6 +536,7 @@ impl Parts {
         log: Log,
         stage: Arc<Stage>,
         intake: Intake,
+        recall: Arc<Recall>,
         halt: Halt,
     ) -> Parts {
         let timings = config.timings;
@@ -511,6 +568,7 @@ impl Parts {
             installer: Installer::new(raft.clone(), log.clone()),
             barrier: ear_barrier,
             witness,
+            recall: recall.clone(),
             intake: intake.clone(),
             acquaint: acquaint.clone(),
         };
@@ -528,6 +586,7 @@ impl Parts {
             barrier,
             keeper,
             ear,
+            recall,
             halt,
             pinning,
             tasks,
@@ -538,14 +597,24 @@ impl Parts {
         let _turn = self.pinning.lock().await;
         self.files.pin(&self.config, &genesis).await?;
         let lineage = lineage_of(&genesis);
+        self.remember_of(lineage).await?;
         self.peers.pin(Some(genesis));
         Ok(lineage)
+    }
+
+    /// What is known of others' disks is of the cluster that is pinned: in another one it begins anew.
+    async fn remember_of(&self, lineage: Lineage) -> Result<(), PinRefused> {
+        if self.peers.lineage() == Some(lineage) {
+            return Ok(());
+        }
+        self.recall.memory.forget(Some(lineage)).await.map_err(PinRefused::Disk).inspect_err(|failed| self.lost(failed))
     }
 
     async fn join(&self, Met(Acquainted { ahead, announced }): Met) -> Result<Lineage, PinRefused> {
         let _turn = self.pinning.lock().await;
         let genesis = self.files.pin_joined(&self.config, &ahead, &announced).await?;
         let lineage = lineage_of(&genesis);
+        self.remember_of(lineage).await?;
         self.peers.pin(Some(genesis));
         self.peers.run_ahead(ahead);
         announced.into_iter().for_each(|said| self.peers.hear_address(said));
@@ -602,6 +671,9 @@ impl Parts {
         };
         *self.tasks.lock() = vec![
             runtime::spawn(purger.run()),
+            runtime::spawn(self.log.clone().keep_marked()),
+            runtime::spawn(self.recall.clone().ask()),
+            runtime::spawn(self.recall.clone().remember()),
             runtime::spawn(async move { barrier.run().await }),
             runtime::spawn(proposer.run()),
             runtime::spawn(keeper.run()),
@@ -610,6 +682,25 @@ impl Parts {
             runtime::spawn(guard(metrics, log, halt)),
         ];
     }
+}
+
+/// Opens the folder: nothing is written to it before its mark agrees with what its tables hold.
+async fn open_disk(config: &LedgerConfig, world: &World, halt: &Halt) -> Result<(NodeFiles, Log), StartFailed> {
+    let disk = &world.disk;
+    let found = Found::read(config, &**disk)?;
+    let marker = Arc::new(Marker::open(disk.clone())?);
+    let open = || Log::open(disk.clone(), marker.clone(), halt.clone()).map_err(not_opened);
+    let mut log = open()?;
+    compare(found.disk(), marker.found(), log.reach())?;
+    let new = DiskId(fresh(&*world.entropy).spend());
+    let (id, abandoned) = (found.disk().map_or(new, |(id, _)| id), found.abandoned());
+    marker.prepare(id, abandoned || found.disk().is_none()).await.map_err(StartFailed::Disk)?;
+    let files = NodeFiles::take(found, config.node, id, disk.clone()).await.map_err(StartFailed::Disk)?;
+    if abandoned {
+        log = open()?;
+    }
+    marker.begin(files.incarnation(), log.reach()).await.map_err(StartFailed::Disk)?;
+    Ok((files, log))
 }
 
 /// Does what must not stop half way, though its caller may be gone.
@@ -650,6 +741,8 @@ fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
         max_in_snapshot_log_to_keep: u64::MAX,
         replication_lag_threshold: config.timings.snapshot_entries,
         enable_pre_vote: Some(true),
+        // Not before others have said what they know of this node's disk.
+        enable_elect: false,
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(2 * election_max_ms),
         ..Config::default()
@@ -687,6 +780,7 @@ fn not_opened(fatal: Fatal) -> StartFailed {
         other @ (Fatal::Diverged { .. }
         | Fatal::Outvoted { .. }
         | Fatal::TruncatedApplied { .. }
+        | Fatal::WentBack(_)
         | Fatal::Raft(_)
         | Fatal::Abandoned
         | Fatal::Retired) => StartFailed::Raft(other.to_string()),

@@ -18,20 +18,24 @@ mod install;
 mod keeper;
 mod ledger;
 mod machine;
+mod mark;
 mod node_files;
 mod peers;
 mod propose;
 mod purge;
 mod raft;
+mod recall;
 #[cfg(test)]
 mod tests;
 mod usher;
+mod went_back;
 mod witness;
 mod words;
 
 pub use figures::Figures;
 pub use ledger::{Ledger, Met};
 pub use machine::LedgerView;
+pub use went_back::{Lost, WentBack};
 pub(crate) use words::Halt;
 pub use words::{
     Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, Proof, ProposeFailed, RaftRole, Revision,

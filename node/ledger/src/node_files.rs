@@ -4,6 +4,7 @@
 use crate::bank::AFTER_ALL_KEYS;
 use crate::machine::Chain;
 use crate::peers::Ahead;
+use crate::recall;
 use crate::{LedgerConfig, PinRefused, StartFailed};
 use claviger_core::address::Announcement;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
@@ -11,7 +12,6 @@ use claviger_core::header::HeaderLink;
 use claviger_core::name::{DiskId, NodeId};
 use claviger_core::roster::{Founding, Genesis, PRESENT_MAX, Role, Roster};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
-use claviger_world::entropy::{Entropy, fresh};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,40 @@ impl Canonical for Page {
     }
 }
 
+/// What a folder says before anything is written to it.
+pub(crate) struct Found {
+    page: Option<Page>,
+    genesis: Option<Genesis>,
+    abandoned: bool,
+}
+
+impl Found {
+    /// Reads a folder, which must be this node's or new.
+    pub fn read(config: &LedgerConfig, disk: &dyn Disk) -> Result<Found, StartFailed> {
+        let damaged = |_| StartFailed::Damaged("the node's own page");
+        let read = |key| disk.read(Space::Node, key).map_err(StartFailed::Disk);
+        let page = read(SELF)?.map(|b| Page::from_bytes(&b)).transpose().map_err(damaged)?;
+        let genesis = read(GENESIS)?.map(|b| Genesis::from_bytes(&b)).transpose().map_err(damaged)?;
+        if let Some(found) = page.as_ref().map(|page| page.node).filter(|found| *found != config.node) {
+            return Err(StartFailed::OtherNode { found });
+        }
+        if let Some(found) = genesis.as_ref().map(|g| &g.cluster).filter(|found| **found != config.cluster) {
+            return Err(StartFailed::OtherCluster { found: found.clone() });
+        }
+        Ok(Found { page, genesis, abandoned: read(ABANDONED)?.is_some() })
+    }
+
+    /// Which disk it is, and how often it was started on; none when it is new.
+    pub fn disk(&self) -> Option<(DiskId, u64)> {
+        self.page.as_ref().map(|page| (page.disk, page.incarnation))
+    }
+
+    /// Whether everything but the page is to be cleared.
+    pub fn abandoned(&self) -> bool {
+        self.abandoned
+    }
+}
+
 /// The folder, once it has been accepted as this node's.
 pub(crate) struct NodeFiles {
     disk: Arc<dyn Disk>,
@@ -58,31 +92,17 @@ pub(crate) struct NodeFiles {
 
 /// What changes the genesis is called one at a time: whoever calls sees to it.
 impl NodeFiles {
-    /// Opens a folder, or makes a new one this node's, and counts the start.
-    pub async fn open(
-        config: &LedgerConfig,
-        disk: Arc<dyn Disk>,
-        entropy: &dyn Entropy,
-    ) -> Result<NodeFiles, StartFailed> {
-        let damaged = |_| StartFailed::Damaged("the node's own page");
-        let read = |key| disk.read(Space::Node, key).map_err(StartFailed::Disk);
-        let page = read(SELF)?.map(|b| Page::from_bytes(&b)).transpose().map_err(damaged)?;
-        let genesis = read(GENESIS)?.map(|b| Genesis::from_bytes(&b)).transpose().map_err(damaged)?;
-        let page = match page {
-            Some(page) if page.node != config.node => return Err(StartFailed::OtherNode { found: page.node }),
-            Some(page) => Page { incarnation: page.incarnation + 1, ..page },
-            None => Page { node: config.node, disk: DiskId(fresh(entropy).spend()), incarnation: 1 },
-        };
-        if let Some(found) = genesis.as_ref().map(|g| &g.cluster).filter(|found| **found != config.cluster) {
-            return Err(StartFailed::OtherCluster { found: found.clone() });
-        }
+    /// Takes a folder for this node, whose disk it names if it is new, and counts the start.
+    pub async fn take(found: Found, node: NodeId, new: DiskId, disk: Arc<dyn Disk>) -> Result<NodeFiles, DiskFailed> {
+        let (id, starts) = found.disk().unwrap_or((new, 0));
+        let page = Page { node, disk: id, incarnation: starts + 1 };
         let mut batch = Batch::default();
-        if read(ABANDONED)?.is_some() {
+        if found.abandoned {
             clear(&mut batch);
         }
         batch.put(Space::Node, SELF, page.to_bytes());
-        disk.write(batch).await.map_err(StartFailed::Disk)?;
-        Ok(NodeFiles { disk, page, genesis: Mutex::new(genesis), abandoned: AtomicBool::new(false) })
+        disk.write(batch).await?;
+        Ok(NodeFiles { disk, page, genesis: Mutex::new(found.genesis), abandoned: AtomicBool::new(false) })
     }
 
     /// Which disk this is.
@@ -236,4 +256,5 @@ fn clear(batch: &mut Batch) {
         .delete(Space::Node, ABANDONED)
         .delete(Space::Node, CHAIN)
         .delete(Space::Node, ANNOUNCED);
+    recall::forget(batch);
 }

@@ -37,6 +37,7 @@ pub(crate) enum Turned {
     Unsigned,
     StrangeVote,
     NotYet,
+    Asking,
     Stopped,
 }
 
@@ -56,6 +57,7 @@ impl fmt::Display for Turned {
             Turned::Unsigned => "the batch is not signed by this cluster",
             Turned::StrangeVote => "a vote is not the sender's, or of a term that it cannot be in",
             Turned::NotYet => "this node is still writing what the snapshot brings",
+            Turned::Asking => "this node has just started, and is still asking the others what they know of its disk",
             Turned::Stopped => "this node has stopped",
         })
     }
@@ -82,7 +84,8 @@ macro_rules! enveloped {
 
 enveloped!(
     RaftRequest: Raft, RaftReply: Raft, ProposeRequest: Propose, ProposeReply: Propose,
-    BarrierRequest: Barrier, BarrierReply: Barrier, CompareRequest: Compare, CompareReply: Compare
+    BarrierRequest: Barrier, BarrierReply: Barrier, CompareRequest: Compare, CompareReply: Compare,
+    RecallRequest: Recall, RecallReply: Recall
 );
 
 /// The other nodes, as this one knows them.
@@ -213,6 +216,13 @@ impl Peers {
         }
         all.remove(&self.node);
         all
+    }
+
+    /// The other members, by the newest roster that this node has proven: whom it can speak to in an envelope.
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        let mut members = self.roster().map(|roster| roster.present()).unwrap_or_default();
+        members.remove(&self.node);
+        members
     }
 
     /// The longest chain that this node has proven, by its records or ahead of them.

@@ -3,7 +3,8 @@
 use crate::machine::tests::{founding_txn, genesis, key, store};
 use crate::machine::{Memory, lineage_of};
 use crate::{
-    Author, Fatal, Ledger, LedgerConfig, Observer, PinRefused, ProposeFailed, Revision, StartFailed, Timings, World,
+    Author, Fatal, Ledger, LedgerConfig, Lost, Observer, PinRefused, ProposeFailed, Revision, StartFailed, Timings,
+    WentBack, World,
 };
 use claviger_core::crypto::sign_batch;
 use claviger_core::name::{NodeId, TxnId};
@@ -28,7 +29,34 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// A disk in memory. Every write takes a millisecond.
 #[derive(Default)]
-struct MemoryDisk(Mutex<Memory>);
+pub(crate) struct MemoryDisk(pub Mutex<Memory>, pub Mutex<BTreeMap<String, Arc<MemoryFile>>>);
+
+/// A file in memory. Every sync takes a millisecond.
+#[derive(Default)]
+pub(crate) struct MemoryFile(pub Mutex<Vec<u8>>);
+
+impl AppendFile for MemoryFile {
+    fn append(&self, bytes: &[u8]) -> Result<(), DiskFailed> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(())
+    }
+    fn sync(&self) -> BoxFuture<'static, Result<(), DiskFailed>> {
+        Box::pin(async {
+            runtime::sleep(Duration::from_millis(1)).await;
+            Ok(())
+        })
+    }
+    fn len(&self) -> Result<u64, DiskFailed> {
+        Ok(self.0.lock().len() as u64)
+    }
+    fn read_at(&self, offset: u64, count: usize) -> Result<Vec<u8>, DiskFailed> {
+        Ok(self.0.lock().iter().skip(offset as usize).take(count).copied().collect())
+    }
+    fn cut(&self, length: u64) -> Result<(), DiskFailed> {
+        self.0.lock().truncate(length as usize);
+        Ok(())
+    }
+}
 
 impl Reading for MemoryDisk {
     fn read(&self, space: Space, key: &[u8]) -> Result<Option<bytes::Bytes>, DiskFailed> {
@@ -51,19 +79,17 @@ impl Disk for MemoryDisk {
     fn pin(&self) -> Arc<dyn Reading> {
         Arc::new(Memory(self.0.lock().0.clone()))
     }
-    fn open(&self, _: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
-        Err(no_files())
+    fn open(&self, name: &str) -> Result<Arc<dyn AppendFile>, DiskFailed> {
+        Ok(self.1.lock().entry(name.to_owned()).or_default().clone())
     }
     fn files(&self) -> Result<Vec<String>, DiskFailed> {
-        Err(no_files())
+        Ok(self.1.lock().keys().cloned().collect())
     }
-    fn remove(&self, _: &str) -> Result<(), DiskFailed> {
-        Err(no_files())
+    fn remove(&self, name: &str) -> Result<(), DiskFailed> {
+        let held = self.1.lock().remove(name);
+        assert!(held.is_none_or(|file| Arc::strong_count(&file) == 1), "a file that is removed is held by nobody");
+        Ok(())
     }
-}
-
-fn no_files() -> DiskFailed {
-    DiskFailed { doing: "opening a file", cause: "there are none here".into() }
 }
 
 /// Nobody else is there.
@@ -195,7 +221,7 @@ fn idle(ledger: &Ledger, id: u8) -> Txn {
     }
 }
 
-fn simulate(future: impl Future<Output = ()>) {
+pub(crate) fn simulate(future: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().unwrap().block_on(future);
 }
@@ -375,5 +401,55 @@ fn a_log_with_a_hole_or_an_entry_in_another_place_is_not_opened() {
         }
         let ledger = rig.start().await;
         assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 5);
+    });
+}
+
+#[test]
+fn tables_that_went_back_behind_their_mark_are_not_opened() {
+    simulate(async {
+        let rig = Rig::new();
+        let ledger = rig.founded().await;
+        let then = rig.disk.0.lock().0.clone();
+        for id in 0..4 {
+            ledger.propose(idle(&ledger, 0xd0 + id), LIMIT).await.unwrap();
+        }
+        runtime::sleep(Duration::from_secs(1)).await;
+        ledger.shutdown().await;
+        let (now, marks) = (rig.disk.0.lock().0.clone(), rig.disk.1.lock()["mark-1"].clone());
+        rig.disk.0.lock().0 = then;
+        let before = rig.disk.0.lock().0.clone();
+        let refused = rig.try_start().await.err();
+        assert!(matches!(refused, Some(StartFailed::WentBack(WentBack { lost: Lost::Log { .. }, .. }))), "{refused:?}");
+        assert!(refused.unwrap().to_string().contains("went back in time: its log ends at entry"));
+        assert_eq!(rig.disk.0.lock().0, before, "and nothing was written");
+
+        rig.disk.0.lock().0 = now.clone();
+        rig.disk.0.lock().0.remove(&(Space::Raft, "vote".into()));
+        let refused = rig.try_start().await.err();
+        assert!(
+            matches!(refused, Some(StartFailed::WentBack(WentBack { lost: Lost::Vote { .. }, .. }))),
+            "{refused:?}"
+        );
+
+        rig.disk.0.lock().0 = now;
+        let held = std::mem::take(&mut *marks.0.lock());
+        assert!(matches!(rig.try_start().await.err(), Some(StartFailed::Damaged(_))), "without its mark");
+        *marks.0.lock() = held.iter().enumerate().map(|(at, byte)| byte ^ u8::from(at == 20)).collect();
+        assert!(matches!(rig.try_start().await.err(), Some(StartFailed::Damaged(_))), "with a flipped bit");
+        *marks.0.lock() = held;
+        let ledger = rig.start().await;
+        assert_eq!(ledger.barrier(LIMIT).await.unwrap().turn, 5);
+    });
+}
+
+#[test]
+fn tables_that_are_gone_are_named() {
+    simulate(async {
+        let rig = Rig::new();
+        rig.founded().await.shutdown().await;
+        rig.disk.0.lock().0.clear();
+        let refused = rig.try_start().await.err().map(|why| why.to_string()).unwrap_or_default();
+        assert!(refused.contains("its tables are gone"), "{refused}");
+        assert!(rig.disk.0.lock().0.is_empty(), "and nothing was written");
     });
 }

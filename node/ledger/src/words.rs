@@ -1,5 +1,6 @@
 //! The words that the ledger and its callers share.
 
+use crate::WentBack;
 use claviger_core::header::HeaderLink;
 use claviger_core::name::{DiskId, Lineage, NodeId, Segment, TxnId};
 use claviger_core::record::{RecordKey, Version};
@@ -201,6 +202,8 @@ pub enum StartFailed {
     },
     /// What is stored is not what was stored.
     Damaged(&'static str),
+    /// The tables hold less than they once did.
+    WentBack(WentBack),
     /// The timings contradict each other.
     Config(String),
     /// Raft did not start.
@@ -213,7 +216,8 @@ impl fmt::Display for StartFailed {
             StartFailed::Disk(failed) => failed.fmt(f),
             StartFailed::OtherNode { found } => write!(f, "the data folder belongs to node {found}"),
             StartFailed::OtherCluster { found } => write!(f, "the data folder belongs to cluster {found}"),
-            StartFailed::Damaged(what) => write!(f, "the data folder is damaged: {what}"),
+            StartFailed::Damaged(what) => write!(f, "the data folder is damaged: {what}; {NEXT}"),
+            StartFailed::WentBack(what) => what.fmt(f),
             StartFailed::Config(why) => write!(f, "the Raft timings are not usable: {why}"),
             StartFailed::Raft(why) => write!(f, "Raft did not start: {why}"),
         }
@@ -309,6 +313,8 @@ pub enum Fatal {
     },
     /// Something stored is not what its format says.
     Damaged(&'static str),
+    /// The disk holds less than others know that it held.
+    WentBack(WentBack),
     /// Raft stopped by itself.
     Raft(String),
     /// The founding was abandoned after Raft had begun. The next start clears what it left, and the node is as new.
@@ -333,7 +339,8 @@ impl fmt::Display for Fatal {
                 "this node's state differs from the cluster's as of entry {index}, most nodes say: replace its disk"
             ),
             Fatal::TruncatedApplied { index } => write!(f, "Raft wanted to truncate applied entries from {index} on"),
-            Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}"),
+            Fatal::Damaged(what) => write!(f, "the data folder is damaged: {what}; {NEXT}"),
+            Fatal::WentBack(what) => what.fmt(f),
             Fatal::Raft(why) => write!(f, "Raft stopped: {why}"),
             Fatal::Retired => f.write_str(
                 "this node was removed from its cluster: switch it off; its disk and its number are not used again",
@@ -344,6 +351,9 @@ impl fmt::Display for Fatal {
 }
 
 impl std::error::Error for Fatal {}
+
+/// What an operator does about a damaged folder.
+const NEXT: &str = "do not repair it in place: replace the node";
 
 /// Tells the node, once, that it must end.
 #[derive(Clone)]
@@ -421,8 +431,12 @@ pub struct Status {
     pub installed_index: Option<u64>,
     /// Log index that the last agreeing checkpoint spoke of.
     pub agreed_index: Option<u64>,
-    /// Whether no snapshot was installed since a checkpoint last agreed: else the node must not be opened.
+    /// Whether no snapshot was installed since a checkpoint last agreed.
     pub proven: bool,
+    /// Whether the node may be opened: it is proven, or the other voters have vouched for its state since.
+    pub trusted: bool,
+    /// Whether it has just started and still asks the others what they know of its disk: it neither votes nor follows yet.
+    pub asking: bool,
     /// The state that this node would checkpoint now; none until it has applied an entry in this life.
     pub state: Option<Checkpoint>,
 }

@@ -17,6 +17,8 @@ const HEAD_EVERY: Duration = Duration::from_secs(1);
 
 /// How often requests that nobody can repeat any more are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// How often a node with a static slot asks whether its state is proven.
+const STATIC_AGAIN: Duration = Duration::from_secs(1);
 /// Requests that are looked at in one go.
 const REQUESTS_AT_ONCE: usize = 256;
 
@@ -88,14 +90,20 @@ impl Service {
     }
 
     /// Opens the node with its static key, once there is something to open.
-    fn open_static(&self) {
-        let Some(key) = self.config.unseal.static_key() else { return };
+    /// Whether it must be tried again: the node's state is not proven yet.
+    async fn open_static(&self) -> bool {
+        let Some(key) = self.config.unseal.static_key() else { return false };
         if self.seal.is_open() || self.sealed_by_hand() || self.ledger.view().head().is_none() {
-            return;
+            return false;
+        }
+        if let Err(why) = self.believed().await {
+            tracing::warn!(%why, "the static slot waits");
+            return true;
         }
         if let Err(why) = self.open_by_file(key) {
             tracing::error!(%why, "the static slot does not open");
         }
+        false
     }
 }
 
@@ -130,14 +138,18 @@ async fn follow_ledger(service: Weak<Service>) {
     loop {
         revision.borrow_and_update();
         let Some(service) = service.upgrade() else { return };
-        service.open_static();
+        let again = service.open_static().await;
         if let Some(lineage) = service.ledger.lineage()
             && let Err(why) = service.book.belong(lineage)
         {
             tracing::error!(%why, "the audit book cannot be written");
         }
         drop(service);
-        if revision.changed().await.is_err() {
+        let news = match again {
+            true => runtime::timeout(STATIC_AGAIN, revision.changed()).await.unwrap_or(Ok(())),
+            false => revision.changed().await,
+        };
+        if news.is_err() {
             return;
         }
     }

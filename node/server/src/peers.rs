@@ -23,9 +23,12 @@ impl Listener for Ear {
     fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let service = self.0.clone();
         match frame.kind {
-            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare | FrameKind::Acquaint => {
-                service.ledger.hear(from, frame)
-            }
+            FrameKind::Raft
+            | FrameKind::Propose
+            | FrameKind::Barrier
+            | FrameKind::Compare
+            | FrameKind::Acquaint
+            | FrameKind::Recall => service.ledger.hear(from, frame),
             FrameKind::Join => Box::pin(async move { service.hear_join(from, frame.body).await }),
             FrameKind::Found => Box::pin(async move { service.hear_founding(from, frame.body).await }),
             FrameKind::Ceremony => Box::pin(async move {

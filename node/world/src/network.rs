@@ -43,13 +43,15 @@ pub enum FrameKind {
     Acquaint = 9,
     /// A ticket, shown by a node that is no member yet.
     Join = 10,
+    /// What a node that starts asks of the others, and what a leader tells them: belongs to the ledger.
+    Recall = 11,
 }
 
 impl FrameKind {
     /// All of them.
-    pub const ALL: [FrameKind; 10] = {
+    pub const ALL: [FrameKind; 11] = {
         use FrameKind::*;
-        [Raft, Propose, Barrier, Found, Ceremony, Root, Status, Compare, Acquaint, Join]
+        [Raft, Propose, Barrier, Found, Ceremony, Root, Status, Compare, Acquaint, Join, Recall]
     };
 
     /// The kind of that number on the wire.

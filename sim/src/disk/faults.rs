@@ -6,7 +6,9 @@ use super::platter::{Key, Platter, is_raw};
 use super::{Honesty, NEWEST, SimDisk};
 use crate::dice::Dice;
 use bytes::Bytes;
+use claviger_core::mark::MARK_BYTES;
 use claviger_world::disk::{Pair, Space};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// How a disk can be damaged while its node is off.
@@ -21,8 +23,28 @@ pub enum Damage {
     MisdirectedWrite,
     /// One bit of a value in the bank that is not the state: of a snapshot that is being taken in.
     StagedFlip,
+    /// One bit of the marks of how far the log was durable, not in the last one: that could have been torn.
+    MarkFlip,
+    /// The file with those marks is gone.
+    MarkLost,
     /// One bit of an audit file, not in its newest part where the file is long enough.
     AuditFlip,
+}
+
+/// What lay on a disk at one moment.
+#[derive(Clone)]
+pub struct Copy {
+    values: BTreeMap<Key, Bytes>,
+    files: BTreeMap<String, Vec<u8>>,
+}
+
+/// How much of a copy is put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything: the disk is what it was.
+    Whole,
+    /// The tables, beside files that are newer.
+    Tables,
 }
 
 /// What of a file is synced.
@@ -81,6 +103,18 @@ impl SimDisk {
         self.platter.lock().wipe();
     }
 
+    /// A copy of the disk of a node that is off.
+    pub fn copy(&self) -> Copy {
+        let platter = self.platter.lock();
+        let values = platter.live().map(|(key, value)| (key.clone(), value.clone())).collect();
+        Copy { values, files: platter.files.iter().map(|(name, file)| (name.clone(), file.bytes.clone())).collect() }
+    }
+
+    /// Puts a copy back under a node that is off.
+    pub fn put_back(&self, copy: &Copy, extent: Extent) {
+        self.platter.lock().put_back(copy, extent);
+    }
+
     /// Damages the disk of a node that is off. What was damaged; nothing when there was nothing to damage.
     pub fn damage(&self, kind: Damage) -> Option<String> {
         let (platter, dice) = (&mut *self.platter.lock(), &self.chances.damage);
@@ -89,6 +123,8 @@ impl SimDisk {
             Damage::LostWrite => lose_write(platter, dice),
             Damage::MisdirectedWrite => misdirect_write(platter, dice),
             Damage::StagedFlip => flip_staged(platter, dice),
+            Damage::MarkFlip => flip_mark(platter, dice),
+            Damage::MarkLost => lose_mark(platter),
             Damage::AuditFlip => flip_audit(platter, dice),
         }
     }
@@ -130,6 +166,20 @@ impl SimDisk {
 }
 
 impl Platter {
+    fn put_back(&mut self, copy: &Copy, extent: Extent) {
+        let files = std::mem::take(&mut self.files);
+        self.wipe();
+        self.stamp += 1;
+        self.durable = self.stamp;
+        let stamp = self.stamp;
+        self.values =
+            copy.values.iter().map(|(key, value)| (key.clone(), vec![(stamp, Some(value.clone()))])).collect();
+        self.files = match extent {
+            Extent::Whole => copy.files.iter().map(|(name, bytes)| (name.clone(), FileBytes::durable(bytes))).collect(),
+            Extent::Tables => files,
+        };
+    }
+
     fn live(&self) -> impl Iterator<Item = (&Key, &Bytes)> {
         self.values.iter().filter_map(|(key, held)| Some((key, held.last()?.1.as_ref()?)))
     }
@@ -212,6 +262,26 @@ fn misdirect_write(platter: &mut Platter, dice: &Dice) -> Option<String> {
     let (target, _) = one_of(others.collect(), dice)?;
     platter.forge(&target, Some(value));
     Some(format!("{} has the value of {}", Shown(&target), Shown(&source)))
+}
+
+/// The file of marks, once it holds any.
+fn marks(platter: &Platter) -> Option<String> {
+    let marks = |(name, file): &(&String, &FileBytes)| name.starts_with("mark-") && file.synced > 0;
+    platter.files.iter().find(marks).map(|(name, _)| name.clone())
+}
+
+fn flip_mark(platter: &mut Platter, dice: &Dice) -> Option<String> {
+    let name = marks(platter)?;
+    let file = platter.files.get_mut(&name)?;
+    let old = file.bytes.len().checked_sub(MARK_BYTES).filter(|old| *old > 0).unwrap_or(file.bytes.len());
+    let (byte, bit) = flip(&mut file.bytes[..old], dice);
+    Some(format!("bit {bit} of byte {byte} of {name} is flipped"))
+}
+
+fn lose_mark(platter: &mut Platter) -> Option<String> {
+    let name = marks(platter)?;
+    platter.files.remove(&name);
+    Some(format!("{name} is gone"))
 }
 
 fn flip_audit(platter: &mut Platter, dice: &Dice) -> Option<String> {

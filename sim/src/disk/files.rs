@@ -18,6 +18,11 @@ pub(super) struct FileBytes {
 }
 
 impl FileBytes {
+    /// A file that was there before.
+    pub(super) fn durable(bytes: &[u8]) -> FileBytes {
+        FileBytes { bytes: bytes.to_vec(), synced: bytes.len(), named: true, ..FileBytes::default() }
+    }
+
     /// Whether somebody has it open.
     pub(super) fn is_held(&self) -> bool {
         Arc::strong_count(&self.held) > 1

@@ -7,7 +7,7 @@ mod faults;
 mod files;
 mod platter;
 
-pub use faults::{Damage, Synced};
+pub use faults::{Copy, Damage, Extent, Synced};
 
 use crate::dice::Dice;
 use crate::trace::Trace;

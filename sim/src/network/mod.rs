@@ -200,7 +200,10 @@ impl Flight {
 
     /// Connections lose nothing and double nothing; what comes twice is what is sent again: by the ledger, nothing else.
     fn may_come_twice(&self) -> bool {
-        matches!(self.frame.kind, FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare)
+        matches!(
+            self.frame.kind,
+            FrameKind::Raft | FrameKind::Propose | FrameKind::Barrier | FrameKind::Compare | FrameKind::Recall
+        )
     }
 
     /// The same frame once more. Nobody waits for its answer.

@@ -8,6 +8,7 @@ pub mod forged;
 pub mod linearizable;
 pub mod nonces;
 pub mod once;
+pub mod proven;
 pub mod raft;
 pub mod revocation;
 pub mod roster;
@@ -48,6 +49,8 @@ pub enum Promise {
     Once,
     /// Equal state at equal sequence.
     States,
+    /// A node with another's state is opened only once others agree with it.
+    Proven,
     /// One leader a term, logs match and are in order, committed entries never change, vote and term never go back.
     Raft,
     /// Nothing forged is applied.
@@ -68,7 +71,7 @@ pub enum Promise {
 
 impl Promise {
     /// All of them.
-    pub const ALL: [Promise; 18] = [
+    pub const ALL: [Promise; 19] = [
         Promise::Survives,
         Promise::Linearizable,
         Promise::Versions,
@@ -79,6 +82,7 @@ impl Promise {
         Promise::Threshold,
         Promise::Once,
         Promise::States,
+        Promise::Proven,
         Promise::Raft,
         Promise::Forged,
         Promise::Clear,
@@ -96,6 +100,7 @@ impl fmt::Display for Promise {
             Promise::Survives => "survives",
             Promise::Linearizable => "linearizable",
             Promise::Versions => "versions",
+            Promise::Proven => "proven",
             Promise::Ciphertexts => "ciphertexts",
             Promise::Nonces => "nonces",
             Promise::Revocation => "revocation",

@@ -16,7 +16,7 @@ use claviger_proto::peer::v1::{raft_reply, raft_request};
 use claviger_world::disk::Space;
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Term and node of a leader, or of a candidate.
@@ -40,6 +40,8 @@ struct Heard {
     /// The highest vote that was ever read from each disk.
     ballots: BTreeMap<NodeId, Ballot>,
     logs: BTreeMap<NodeId, Progress>,
+    /// Nodes whose disk has forgotten what it held.
+    gone_back: BTreeSet<NodeId>,
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +92,16 @@ impl Raft {
     /// Hears the body of a Raft frame that `from` itself sent to `to`, when it is sent.
     pub fn request(&self, from: NodeId, to: NodeId, body: &[u8]) {
         let Ok(request) = pb::RaftRequest::decode(body) else { return };
+        self.silent(
+            from,
+            match &request.body {
+                Some(
+                    raft_request::Body::Append(_) | raft_request::Body::Offer(_) | raft_request::Body::Snapshot(_),
+                ) => Some("leads"),
+                Some(raft_request::Body::Vote(_) | raft_request::Body::PreVote(_)) => Some("stands for election"),
+                Some(raft_request::Body::Transfer(_)) | None => None,
+            },
+        );
         let mut wrong = Vec::new();
         {
             let mut heard = self.heard.lock();
@@ -112,8 +124,16 @@ impl Raft {
     /// Hears the body of the answer that `from` gave to that question of `to`, when it is given.
     pub fn answer(&self, from: NodeId, to: NodeId, question: &[u8], body: &[u8]) {
         let asked = pb::RaftRequest::decode(question).ok().and_then(|question| question.body);
-        let Some(raft_request::Body::Vote(_)) = asked else { return };
         let Ok(reply) = pb::RaftReply::decode(body) else { return };
+        self.silent(
+            from,
+            match &reply.body {
+                Some(raft_reply::Body::Append(_) | raft_reply::Body::Snapshot(_)) => Some("answers a leader"),
+                Some(raft_reply::Body::Vote(_)) => Some("answers a candidate"),
+                Some(raft_reply::Body::Transfer(_)) | None => None,
+            },
+        );
+        let Some(raft_request::Body::Vote(_)) = asked else { return };
         let Some(raft_reply::Body::Vote(reply)) = reply.body else { return };
         let Some(vote) = reply.vote.as_ref().and_then(pair).filter(|vote| reply.granted && vote.1 == to.0) else {
             return;
@@ -184,6 +204,18 @@ impl Raft {
         heard.voters.remove(&node);
         heard.ballots.remove(&node);
         heard.logs.remove(&node);
+    }
+
+    /// A node's disk was put back to what it was before: nobody may rest on what it says any more.
+    pub fn went_back(&self, node: NodeId) {
+        self.forget(node);
+        self.heard.lock().gone_back.insert(node);
+    }
+
+    /// What a node must not say once its disk went back.
+    fn silent(&self, from: NodeId, says: Option<&'static str>) {
+        let Some(says) = says.filter(|_| self.heard.lock().gone_back.contains(&from)) else { return };
+        self.board.broke(Promise::Raft, format!("node {from} {says}, on a disk that went back in time"));
     }
 
     fn tell(&self, from: NodeId, wrong: &[String]) {

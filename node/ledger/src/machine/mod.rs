@@ -52,12 +52,19 @@ pub(crate) struct Soundness {
     pub agreed: Option<u64>,
     /// Log index of the last snapshot that was installed.
     pub installed: Option<u64>,
+    /// Log index as of which the voters have said that they have the same state. Not stored: it is asked for again.
+    pub vouched: Option<u64>,
 }
 
 impl Soundness {
     /// Whether no snapshot was installed since a checkpoint last agreed.
     pub fn proven(&self) -> bool {
         self.installed <= self.agreed
+    }
+
+    /// Whether the node may be opened: its state is proven, or others vouch for it.
+    pub fn trusted(&self) -> bool {
+        self.proven() || self.installed <= self.vouched
     }
 }
 
@@ -197,6 +204,11 @@ impl Machine {
     /// Takes note of Raft's membership as of the entry that was applied last: the same on every replica.
     pub fn seat(&mut self, seats: Seats) {
         self.seats = seats;
+    }
+
+    /// Takes note that the voters have had the same state as of an entry.
+    pub fn vouched(&mut self, index: u64) {
+        self.soundness.vouched = self.soundness.vouched.max(Some(index));
     }
 
     /// Takes note of the genesis that this node was founded with or joined.

@@ -3,7 +3,8 @@
 
 use super::extent::Extent;
 use super::wire::{Unreadable, Wire, decode, encode};
-use super::{Entry, LogId, Types, Vote};
+use super::{Entry, LogId, Types, Vote, ballot, position};
+use crate::mark::{MARK_MS_MAX, Marker, Need, Reach};
 use crate::{Fatal, Halt};
 use bytes::Bytes;
 use claviger_core::txn::BATCH_BYTES_MAX;
@@ -23,6 +24,7 @@ use std::ops::{Bound, RangeBounds};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 const VOTE: &[u8] = b"vote";
@@ -41,11 +43,14 @@ pub(crate) struct Log(Arc<Shared>);
 struct Shared {
     disk: Arc<dyn Disk>,
     halt: Halt,
+    marker: Arc<Marker>,
     tail: Mutex<Tail>,
     /// One more than the last index applied: what must never be truncated again.
     applied_end: AtomicU64,
     /// Told whenever more is durable than before.
     settled: Notify,
+    /// Told when there may be something to mark.
+    unmarked: Notify,
 }
 
 /// The newest part of the log, in memory.
@@ -55,6 +60,8 @@ struct Tail {
     bytes: usize,
     /// One more than the last index that is durable.
     durable_end: u64,
+    /// The last entry that is.
+    durable: Option<LogId>,
     /// Raised by every truncation: an append from before says nothing of what was put in its place.
     edition: u64,
     last: Option<LogId>,
@@ -70,21 +77,49 @@ struct Tail {
 
 impl Log {
     /// Reads what the disk holds of log and vote.
-    pub fn open(disk: Arc<dyn Disk>, halt: Halt) -> Result<Log, Fatal> {
+    pub fn open(disk: Arc<dyn Disk>, marker: Arc<Marker>, halt: Halt) -> Result<Log, Fatal> {
         let read = |key| disk.read(Space::Raft, key).map_err(Fatal::Disk);
         let purged = read(PURGED)?.map(decode::<LogId>).transpose().map_err(damaged)?;
         let vote = read(VOTE)?.map(decode::<Vote>).transpose().map_err(damaged)?;
         let Found { last, first_batch, extent } = read_all(&*disk, purged)?;
         let durable_end = last.map_or(0, |l| l.index + 1);
-        let tail = Tail { durable_end, last, purged, vote, first_batch, extent, ..Tail::default() };
-        let (tail, applied_end, settled) = (Mutex::new(tail), AtomicU64::new(0), Notify::new());
-        Ok(Log(Arc::new(Shared { disk, halt, tail, applied_end, settled })))
+        let tail = Tail { durable_end, durable: last, last, purged, vote, first_batch, extent, ..Tail::default() };
+        let (tail, applied_end) = (Mutex::new(tail), AtomicU64::new(0));
+        let (settled, unmarked) = (Notify::new(), Notify::new());
+        Ok(Log(Arc::new(Shared { disk, halt, marker, tail, applied_end, settled, unmarked })))
+    }
+
+    /// How far vote and log are durable.
+    pub fn reach(&self) -> Reach {
+        let tail = self.0.tail.lock();
+        (tail.vote.as_ref().map(ballot), tail.durable.as_ref().map(position))
+    }
+
+    /// Marks, in a while, whatever has become durable, as long as the node lives.
+    pub async fn keep_marked(self) {
+        loop {
+            self.0.unmarked.notified().await;
+            if self.mark(Need::Soon).await.is_err() {
+                return;
+            }
+            runtime::sleep(Duration::from_millis(MARK_MS_MAX)).await;
+        }
+    }
+
+    async fn mark(&self, need: Need) -> Result<(), io::Error> {
+        self.0.marker.record(need, || self.reach()).await.map_err(|failed| self.failed(failed))
     }
 
     /// Takes note that the machine has applied everything up to `index`, durably.
     pub fn applied(&self, index: u64) {
         self.0.applied_end.fetch_max(index + 1, Ordering::Relaxed);
         self.0.settled.notify_waiters();
+    }
+
+    /// Takes note that a snapshot which is durable covers everything up to an entry.
+    pub fn covered(&self, upto: LogId) {
+        self.0.tail.lock().cover(upto);
+        self.0.unmarked.notify_one();
     }
 
     /// Waits until an entry, and everything before it, is durable on this node: in the log, or as what they did.
@@ -156,6 +191,7 @@ impl Log {
     fn settle(&self, end: u64, edition: u64) {
         self.0.tail.lock().settle(end, edition);
         self.0.settled.notify_waiters();
+        self.0.unmarked.notify_one();
     }
 
     async fn write(&self, batch: Batch) -> Result<(), io::Error> {
@@ -223,7 +259,10 @@ impl Tail {
         if edition != self.edition {
             return;
         }
-        self.durable_end = self.durable_end.max(end);
+        if end > self.durable_end {
+            self.durable_end = end;
+            self.durable = self.entries.get(&(end - 1)).map(|(entry, _)| entry.log_id).or(self.durable);
+        }
         let kept = if rarely!("the log's tail is dropped") { 0 } else { TAIL_BYTES_MAX };
         while self.bytes > kept {
             let Some(first) = self.entries.first_entry().filter(|e| *e.key() + 1 < self.durable_end) else { return };
@@ -231,13 +270,26 @@ impl Tail {
         }
     }
 
-    fn cut_from(&mut self, index: u64) {
+    /// Cuts everything after `last`, which stays, off.
+    fn cut_after(&mut self, last: Option<LogId>) {
+        let index = last.map_or(0, |l| l.index + 1);
+        self.last = last.or(self.purged);
         self.edition += 1;
         self.extent.cut_from(index);
+        if self.durable_end > index {
+            self.durable = self.last;
+        }
         let gone = self.entries.split_off(&index);
         self.bytes -= gone.values().map(|(_, size)| size).sum::<usize>();
         self.durable_end = self.durable_end.min(index);
         self.first_batch = self.first_batch.filter(|first| *first < index);
+    }
+
+    /// Takes note that a snapshot which is durable covers everything up to an entry.
+    fn cover(&mut self, upto: LogId) {
+        if self.durable_end <= upto.index {
+            (self.durable_end, self.durable) = (upto.index + 1, Some(upto));
+        }
     }
 
     fn cut_to(&mut self, end: u64) {
@@ -314,7 +366,7 @@ impl RaftLogStorage<Types> for Log {
         batch.put(Space::Raft, VOTE, encode(vote));
         self.write(batch).await?;
         self.0.tail.lock().vote = Some(*vote);
-        Ok(())
+        self.mark(Need::Now).await
     }
 
     // `committed` is not saved: the machine's own position is durable before anybody sees what was applied.
@@ -366,15 +418,16 @@ impl RaftLogStorage<Types> for Log {
             self.0.halt.halt(Fatal::TruncatedApplied { index: from });
             return Err(io::Error::other("Raft wants to truncate what was applied"));
         }
+        let edition = {
+            let mut tail = self.0.tail.lock();
+            tail.cut_after(last);
+            tail.edition
+        };
+        // Before the log is cut: a mark must never claim more than there is.
+        self.mark(Need::Now).await?;
         let mut batch = Batch::default();
         batch.delete_range(Space::Log, key(from), key(u64::MAX));
-        let (written, edition) = {
-            let mut tail = self.0.tail.lock();
-            tail.cut_from(from);
-            tail.last = last.or(tail.purged);
-            (self.0.disk.write(batch), tail.edition)
-        };
-        written.await.map_err(|failed| self.failed(failed))?;
+        self.write(batch).await?;
         // Whatever was on its way before is durable now too: the disk keeps their order.
         self.settle(from, edition);
         Ok(())
@@ -389,10 +442,11 @@ impl RaftLogStorage<Types> for Log {
             tail.cut_to(end);
             tail.purged = Some(upto);
             tail.last = tail.last.max(Some(upto));
-            tail.durable_end = tail.durable_end.max(end);
             self.0.disk.write(batch)
         };
-        written.await.map_err(|failed| self.failed(failed))
+        written.await.map_err(|failed| self.failed(failed))?;
+        self.covered(upto);
+        Ok(())
     }
 }
 

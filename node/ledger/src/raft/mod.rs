@@ -11,6 +11,8 @@ pub(crate) mod store;
 pub(crate) mod wire;
 
 use bytes::Bytes;
+use claviger_core::mark::{Ballot, Position};
+use claviger_core::name::NodeId;
 use openraft::type_config::alias;
 use std::fmt;
 
@@ -50,3 +52,23 @@ pub(crate) type Membership = openraft::Membership<u64, openraft::EmptyNode>;
 pub(crate) type StoredMembership = alias::StoredMembershipOf<Types>;
 pub(crate) type SnapshotMeta = alias::SnapshotMetaOf<Types>;
 pub(crate) type Snapshot = alias::SnapshotOf<Types, snapshot::Image>;
+
+/// The leader of a vote, as the formats have it.
+pub(crate) fn ballot(vote: &Vote) -> Ballot {
+    ballot_of(&vote.leader_id)
+}
+
+/// A leader, as the formats have it.
+pub(crate) fn ballot_of(id: &LeaderId) -> Ballot {
+    Ballot { term: id.term, node: NodeId(id.node_id) }
+}
+
+/// A leader, as Raft has it.
+pub(crate) fn leader_of(ballot: Ballot) -> LeaderId {
+    LeaderId { term: ballot.term, node_id: ballot.node.0 }
+}
+
+/// A place in the log, as the formats have it.
+pub(crate) fn position(id: &LogId) -> Position {
+    Position { leader: ballot_of(&id.leader_id), index: id.index }
+}

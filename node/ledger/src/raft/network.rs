@@ -4,8 +4,9 @@ use super::picture::{Cutter, Picture};
 use super::snapshot::Image;
 use super::store::Stage;
 use super::wire::{Unreadable, Wire, need};
-use super::{Snapshot, Types, Vote};
+use super::{LogId, Snapshot, Types, Vote, ballot, position};
 use crate::peers::Peers;
+use crate::recall::Memory;
 use bytes::Bytes;
 use claviger_core::codec::Canonical;
 use claviger_core::name::{Digest, NodeId};
@@ -36,6 +37,8 @@ const CHUNK_CALL_MS: u64 = 5_000;
 pub(crate) struct Links {
     pub peers: Arc<Peers>,
     pub stage: Arc<Stage>,
+    /// Learns what the others acknowledge.
+    pub memory: Arc<Memory>,
 }
 
 impl RaftNetworkFactory<Types> for Links {
@@ -52,7 +55,8 @@ impl RaftNetworkFactory<Types> for Links {
 
 impl Links {
     fn link(&self, target: u64) -> Link {
-        Link { peers: self.peers.clone(), stage: self.stage.clone(), target: NodeId(target), misfit: None }
+        let (peers, stage, memory) = (self.peers.clone(), self.stage.clone(), self.memory.clone());
+        Link { peers, stage, memory, target: NodeId(target), misfit: None }
     }
 }
 
@@ -60,6 +64,7 @@ impl Links {
 pub(crate) struct Link {
     peers: Arc<Peers>,
     stage: Arc<Stage>,
+    memory: Arc<Memory>,
     target: NodeId,
     /// The image of which the other has something that does not fit: it is offered anew.
     misfit: Option<Digest>,
@@ -88,6 +93,26 @@ impl Link {
                 Err(RPCError::Unreachable(Unreachable::new(&failed)))
             }
         }
+    }
+
+    /// The peer follows this leader and holds the log up to there.
+    fn acknowledges(&self, vote: &Vote, upto: Option<&LogId>) {
+        match upto {
+            Some(upto) => self.memory.acknowledged(self.target, ballot(vote), position(upto)),
+            None => self.memory.voted(self.target, ballot(vote)),
+        }
+    }
+
+    /// Whether the peer does not have what it has acknowledged to this very leader. Raft must not hear of it: it would
+    /// never catch that node up, or stop. The node ends when it is told what it held.
+    fn has_lost(&self, vote: &Vote, missing: Option<&LogId>) -> bool {
+        let acknowledged = self.memory.of(self.target).acknowledged;
+        let held = acknowledged.filter(|(to, _)| *to == ballot(vote)).map(|(_, held)| held.index);
+        let lost = missing.is_some_and(|missing| held >= Some(missing.index));
+        if lost {
+            tracing::error!(node = self.target.0, "a node does not hold what it has acknowledged");
+        }
+        lost
     }
 
     /// Sends what the other does not have of a picture yet, and waits until it has made it its state.
@@ -175,19 +200,33 @@ impl RaftNetworkV2<Types> for Link {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, Failed> {
+        let (vote, previous) = (request.vote, request.prev_log_id);
+        let end = request.entries.last().map(|entry| entry.log_id).or(previous);
         let body = raft_request::Body::Append(request.to_wire());
-        match self.call(RPCTypes::AppendEntries, body, option.soft_ttl()).await? {
-            raft_reply::Body::Append(reply) => read(Some(reply)),
-            _ => Err(unreadable()),
+        let answer = match self.call(RPCTypes::AppendEntries, body, option.soft_ttl()).await? {
+            raft_reply::Body::Append(reply) => read(Some(reply))?,
+            _ => return Err(unreadable()),
+        };
+        match &answer {
+            AppendEntriesResponse::Success => self.acknowledges(&vote, end.as_ref()),
+            AppendEntriesResponse::PartialSuccess(matched) => self.acknowledges(&vote, matched.as_ref()),
+            AppendEntriesResponse::Conflict if self.has_lost(&vote, previous.as_ref()) => return Err(went_back()),
+            AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => {}
         }
+        Ok(answer)
     }
 
     async fn vote(&mut self, request: VoteRequest<Types>, option: RPCOption) -> Result<VoteResponse<Types>, Failed> {
+        let vote = request.vote;
         let body = raft_request::Body::Vote(request.to_wire());
-        match self.call(RPCTypes::Vote, body, option.soft_ttl()).await? {
-            raft_reply::Body::Vote(reply) => read(Some(reply)),
-            _ => Err(unreadable()),
+        let answer: VoteResponse<Types> = match self.call(RPCTypes::Vote, body, option.soft_ttl()).await? {
+            raft_reply::Body::Vote(reply) => read(Some(reply))?,
+            _ => return Err(unreadable()),
+        };
+        if answer.vote_granted && answer.vote == vote {
+            self.memory.voted(self.target, ballot(&vote));
         }
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -209,14 +248,25 @@ impl RaftNetworkV2<Types> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let sending = pin!(self.send_snapshot(vote, snapshot));
-        match select(pin!(cancel), sending).await {
-            Either::Left((closed, _)) => Err(StreamingError::Closed(closed)),
-            Either::Right((Ok(response), _)) => Ok(response),
-            Either::Right((Err(RPCError::Timeout(late)), _)) => Err(StreamingError::Timeout(late)),
-            Either::Right((Err(RPCError::Unreachable(failed)), _)) => Err(StreamingError::Unreachable(failed)),
-            Either::Right((Err(RPCError::Network(failed)), _)) => Err(StreamingError::Network(failed)),
-            Either::Right((Err(RPCError::RemoteError(RemoteError { source, .. })), _)) => match source {},
+        let last = snapshot.meta.last_log_id;
+        let sent = {
+            let sending = pin!(self.send_snapshot(vote, snapshot));
+            match select(pin!(cancel), sending).await {
+                Either::Left((closed, _)) => return Err(StreamingError::Closed(closed)),
+                Either::Right((sent, _)) => sent,
+            }
+        };
+        match sent {
+            Ok(response) => {
+                if response.vote == vote {
+                    self.acknowledges(&vote, last.as_ref());
+                }
+                Ok(response)
+            }
+            Err(RPCError::Timeout(late)) => Err(StreamingError::Timeout(late)),
+            Err(RPCError::Unreachable(failed)) => Err(StreamingError::Unreachable(failed)),
+            Err(RPCError::Network(failed)) => Err(StreamingError::Network(failed)),
+            Err(RPCError::RemoteError(RemoteError { source, .. })) => match source {},
         }
     }
 
@@ -241,6 +291,10 @@ fn read<T: Wire>(field: Option<T::Message>) -> Result<T, Failed> {
 
 fn unreachable<E: std::error::Error + 'static>(failed: &E) -> Failed {
     RPCError::Unreachable(Unreachable::new(failed))
+}
+
+fn went_back() -> Failed {
+    RPCError::Unreachable(Unreachable::new(&AnyError::error("the peer does not hold what it has acknowledged")))
 }
 
 fn unreadable() -> Failed {

@@ -322,6 +322,10 @@ impl Store {
             drop(self.disk.write(writes));
         } else {
             self.write(writes).await?;
+            // Only now: the mark never claims what is not durable.
+            if let Some(last) = position.last {
+                self.log.covered(last);
+            }
         }
         if planted!(OutcomesNotInSnapshot) {
             machine.lose_outcomes();

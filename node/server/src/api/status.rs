@@ -66,6 +66,7 @@ fn unavailability(why: Why) -> Code {
         | WhyKind::Behind
         | WhyKind::BookFull
         | WhyKind::Moving
+        | WhyKind::Unproven
         | WhyKind::Unknown => Code::Unavailable,
     }
 }

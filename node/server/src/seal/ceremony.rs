@@ -19,9 +19,12 @@ use claviger_core::transit;
 use claviger_ledger::LedgerView;
 use claviger_world::{entropy, runtime};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a ceremony waits for its shares, in milliseconds.
 const CEREMONY_MS: u64 = 3_600_000;
+/// Longest that other nodes are waited for to say whether they have the same state.
+const VOUCH_WAIT: Duration = Duration::from_secs(2);
 /// Slots of a cluster that are looked at.
 const SLOTS_MAX: usize = 16;
 
@@ -130,6 +133,8 @@ impl Service {
         offer: &Offer,
         view: &LedgerView,
     ) -> Result<(Progress, Vec<NodeId>), Failure> {
+        // Before the share is taken: it can be brought again, here or to another node.
+        self.believed().await?;
         let sealings = self.sealings.lock().count();
         let (progress, unsealing) = self.accept(offer)?;
         *self.founded.lock() = None;
@@ -197,8 +202,17 @@ impl Service {
         Ok(())
     }
 
+    /// Refuses unless this node's state may be believed (DESIGN §4): one that came as a snapshot must have been compared
+    /// with those of others before anybody's keys are opened over it.
+    pub(crate) async fn believed(&self) -> Result<(), Failure> {
+        if self.ledger.vouch(VOUCH_WAIT).await { Ok(()) } else { Err(Why::Unproven.into()) }
+    }
+
     /// Opens this node with a root key, as the records at `view` are.
     pub(crate) fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
+        if !self.ledger.trusted() {
+            return Err(Why::Unproven.into());
+        }
         self.book_holds_its_head(view)?;
         self.seal.open(root, view)?;
         *self.founded.lock() = None;

@@ -181,6 +181,7 @@ impl Service {
         if head.header.seal_epoch != expecting.key.seal_epoch && !planted!(OldEpochOpens) {
             return Err("the region was sealed meanwhile".into());
         }
+        self.believed().await.map_err(|e| e.to_string())?;
         let root = transit::open_root(&give.sealed_root, &expecting.key, &expecting.secret);
         let root = root.ok_or("the root key was sealed for another moment")?;
         self.open_unless_sealed(root, &reading.view, sealings).map_err(|e| e.to_string())?;

@@ -90,6 +90,7 @@ impl Service {
         if let Some(begun) = self.found_ceremony().await? {
             return Ok(begun);
         }
+        self.believed().await?;
         self.host_ceremony(&opener, &view)?;
         self.hosted()?.ok_or(Why::Contended.into())
     }

@@ -245,3 +245,19 @@ fn an_entry_stands_where_it_says() {
     };
     assert_eq!(broken(story), [Promise::Raft]);
 }
+
+#[test]
+fn nobody_rests_on_a_disk_that_went_back() {
+    let after = |then: &dyn Fn(&Raft)| {
+        broken(async |raft, _| {
+            honest(raft);
+            raft.went_back(NodeId(2));
+            raft.status(NodeId(1), 1, 2, 3);
+            then(raft);
+        })
+    };
+    assert_eq!(after(&|raft| election(raft, 3, (5, 1), true)), [], "others vote");
+    assert_eq!(after(&|raft| election(raft, 2, (5, 1), true)), [Promise::Raft]);
+    assert_eq!(after(&|raft| election(raft, 2, (5, 1), false)), [Promise::Raft], "it is asked, and answers");
+    assert_eq!(after(&|raft| raft.request(NodeId(2), NodeId(1), &append((2, 2), None, vec![]))), [Promise::Raft]);
+}

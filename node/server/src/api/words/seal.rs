@@ -9,6 +9,7 @@ use claviger_core::failure::Refused;
 use claviger_core::name::{CeremonyId, Identity, Signature, VerifyingKey};
 use claviger_core::policy::SealView;
 use claviger_core::roster::{CustodianKeys, HOLDERS_MAX};
+use claviger_ledger::Status;
 use claviger_proto::v1;
 
 /// Longest sealed share: a payload of some hundred bytes in a box.
@@ -33,6 +34,15 @@ pub(in crate::api) fn get_seal_status_done(status: SealStatus) -> v1::GetSealSta
         slot_kind: status.slot_kind.into(),
         ceremony: status.ceremony.map(ceremony_out),
         version: status.version.into(),
+        waits_for: waits_for(&status.own).into(),
+    }
+}
+
+fn waits_for(own: &Status) -> &'static str {
+    match (own.asking, own.trusted) {
+        (true, _) => "peers",
+        (false, false) => "checkpoint",
+        (false, true) => "",
     }
 }
 

@@ -1,0 +1,140 @@
+//! Disks that hold less than they once did: put back from a copy, whole or in part, or with a damaged mark. The node ends,
+//! says why, and votes on nothing; with its own disk it is back.
+
+use claviger_client::v1::CreateKeyRequest;
+use claviger_jepsen::cluster::Cluster;
+use claviger_jepsen::load;
+use claviger_jepsen::stage::{WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
+use claviger_proto::v1::SealState;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// Whose disk it is.
+const VICTIM: u64 = 3;
+
+async fn opened(purpose: &str) -> Cluster {
+    let mut cluster = Cluster::prepare(3, purpose).unwrap();
+    cluster.start_nodes().await.unwrap();
+    cluster.found().unwrap();
+    cluster.open().await.unwrap();
+    cluster.give_roles().await.unwrap();
+    create(&cluster, WITNESS).await.unwrap();
+    cluster
+}
+
+/// The victim's folder.
+fn data(cluster: &Cluster) -> PathBuf {
+    cluster.node(VICTIM).unwrap().settings.data.clone()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(copied.success(), "{} was not copied", from.display());
+}
+
+/// Puts one folder in another's place; answers where that one is now.
+fn exchange(place: &Path, other: &Path) -> PathBuf {
+    let aside = place.with_extension("aside");
+    std::fs::rename(place, &aside).unwrap();
+    std::fs::rename(other, place).unwrap();
+    aside
+}
+
+/// Ten more keys, with or without the victim.
+async fn goes_on(cluster: &Cluster, word: &str) {
+    let client = load::client(cluster, &cluster.administrator).unwrap();
+    for number in 0..10 {
+        let name = format!("tenants/default/keys/{word}-{number}");
+        client.create_key(CreateKeyRequest { name, ..Default::default() }).await.unwrap();
+    }
+}
+
+/// Starts the victim, which must end by itself and say all of this.
+fn ends_saying(cluster: &mut Cluster, words: &[&str]) {
+    let folder = &cluster.folder;
+    let node = cluster.nodes.iter_mut().find(|node| node.id() == VICTIM).unwrap();
+    let said_before = node.log().unwrap().len();
+    node.start(folder).unwrap();
+    let (code, log) = node.wait_end(ENDS_WITHIN).unwrap();
+    assert_ne!(code, 0);
+    for word in words {
+        assert!(log[said_before..].contains(word), "the refusal does not say {word:?}: {}", &log[said_before..]);
+    }
+}
+
+async fn is_back(cluster: &mut Cluster, sealed: &[u8]) {
+    assert_eq!(cluster.restart(VICTIM).await.unwrap(), SealState::Sealed, "with its own disk it is back");
+    cluster.open().await.unwrap();
+    assert_eq!(decrypt_as(cluster, VICTIM, &cluster.service, WITNESS, sealed).await.unwrap(), b"before");
+    valid_calls(cluster).await.unwrap();
+}
+
+#[test]
+fn refuses_an_old_copy_of_its_own_disk() {
+    alone(async {
+        let mut cluster = opened("old-copy").await;
+        let sealed = encrypt(&cluster, 1, WITNESS, b"before").await.unwrap();
+        let (own, old) = (data(&cluster), data(&cluster).with_extension("old"));
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+        copy(&own, &old);
+        cluster.restart(VICTIM).await.unwrap();
+        cluster.open().await.unwrap();
+        goes_on(&cluster, "with").await;
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+
+        let aside = exchange(&own, &old);
+        ends_saying(
+            &mut cluster,
+            &["this disk went back in time", "knows; put the right disk back, or replace the node"],
+        );
+        goes_on(&cluster, "without").await;
+        ends_saying(&mut cluster, &["this disk went back in time"]);
+
+        std::fs::remove_dir_all(&own).unwrap();
+        std::fs::rename(aside, &own).unwrap();
+        is_back(&mut cluster, &sealed).await;
+    });
+}
+
+#[test]
+fn refuses_tables_that_are_older_than_their_mark() {
+    alone(async {
+        let mut cluster = opened("old-tables").await;
+        let sealed = encrypt(&cluster, 1, WITNESS, b"before").await.unwrap();
+        let (own, old) = (data(&cluster).join("tables"), data(&cluster).with_extension("old"));
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+        copy(&own, &old);
+        cluster.restart(VICTIM).await.unwrap();
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+
+        let aside = exchange(&own, &old);
+        ends_saying(&mut cluster, &["this disk went back in time", "its mark says"]);
+        std::fs::remove_dir_all(&own).unwrap();
+        std::fs::rename(aside, &own).unwrap();
+        is_back(&mut cluster, &sealed).await;
+    });
+}
+
+#[test]
+fn refuses_a_mark_that_is_damaged_or_gone() {
+    alone(async {
+        let mut cluster = opened("marks").await;
+        let sealed = encrypt(&cluster, 1, WITNESS, b"before").await.unwrap();
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+        let files = std::fs::read_dir(data(&cluster).join("files")).unwrap().map(|entry| entry.unwrap().path());
+        let mark =
+            files.into_iter().find(|path| path.file_name().unwrap().to_string_lossy().starts_with("mark-")).unwrap();
+        let whole = std::fs::read(&mark).unwrap();
+
+        let mut flipped = whole.clone();
+        flipped[40] ^= 4;
+        std::fs::write(&mark, &flipped).unwrap();
+        ends_saying(&mut cluster, &["the data folder is damaged: the marks of the log", "replace the node"]);
+        std::fs::remove_file(&mark).unwrap();
+        ends_saying(&mut cluster, &["the data folder is damaged: the mark of the log is gone"]);
+        std::fs::write(&mark, &whole).unwrap();
+        is_back(&mut cluster, &sealed).await;
+    });
+}
