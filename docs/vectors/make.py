@@ -581,7 +581,8 @@ def snapshot(lineage):
     for part in parts:
         links.append(sha256(links[-1] if links else sha256(head), part))
     whole = lp(head) + b"".join(lp(part) + link for part, link in zip(parts, links))
-    return {"header": head, "image": sha256(head), "parts": parts, "links": links, "file": whole}
+    seal = u64(2) + ed_sign(fill(5), b"claviger/v1/snapshot\0" + u64(2) + links[-1])
+    return {"header": head, "image": sha256(head), "parts": parts, "links": links, "identity": fill(5), "file": whole + seal}
 
 
 def fill(byte, n=32):

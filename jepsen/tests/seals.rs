@@ -4,8 +4,10 @@
 use claviger_jepsen::ceremony::{Guest, open_share};
 use claviger_jepsen::cluster::Cluster;
 use claviger_jepsen::stage::{Stage, create, decrypt_as, encrypt, valid_calls};
+use claviger_jepsen::tool::{Ran, Tool};
 use claviger_jepsen::wire::within;
 use claviger_proto::v1::{NodeStatus, SealAllRequest, SealNodeRequest, SealState};
+use std::path::Path;
 use std::time::Duration;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -122,6 +124,52 @@ fn sealing_all_ends_a_ceremony_that_was_half_way() {
         let refused = guest.offer(share).await.unwrap().expect_err("two old shares and a new one opened the region");
         assert_eq!(refused.code(), tonic::Code::NotFound);
         assert!(sealed(&cluster.status().await.unwrap().nodes));
+        cluster.open().await.unwrap();
+        valid_calls(cluster).await.unwrap();
+    });
+}
+
+/// What the tool says of a snapshot, as JSON.
+fn inspected(tool: &Tool, file: &Path) -> Ran {
+    tool.run(&["operator", "snapshot", "inspect", file.to_str().unwrap(), "--output", "json"]).unwrap()
+}
+
+#[test]
+fn a_snapshot_is_saved_open_and_sealed_and_is_not_believed_once_it_was_changed() {
+    STAGE.play(async |cluster| {
+        create(cluster, "tenants/default/keys/kept-in-a-file").await.unwrap();
+        let (tool, file) = (cluster.tool(&cluster.operator), cluster.folder.join("open.snapshot"));
+        let save = |tool: &Tool, file: &Path| {
+            tool.run(&["operator", "snapshot", "save", "--out", file.to_str().unwrap()]).unwrap()
+        };
+        let saved = save(&tool, &file);
+        assert_eq!(saved.code, 0, "{}", saved.stderr);
+        assert!(String::from_utf8(saved.stdout).unwrap().contains("opened by   3 of 5 shares of epoch 1"));
+        assert_ne!(save(&tool, &file).code, 0, "a file that is there is not written over");
+        let told: serde_json::Value = serde_json::from_slice(&inspected(&tool, &file).stdout).unwrap();
+        assert_eq!((told["generation"].as_u64(), told["members"].as_array().map(Vec::len)), (Some(1), Some(3)));
+
+        let refused = save(&cluster.tool(&cluster.service), &cluster.folder.join("stolen.snapshot"));
+        assert!(refused.code != 0 && refused.stderr.contains("permission"), "{}", refused.stderr);
+        assert!(!cluster.folder.join("stolen.snapshot").exists());
+
+        let (whole, spoilt) = (std::fs::read(&file).unwrap(), cluster.folder.join("spoilt.snapshot"));
+        for at in [0, 5, whole.len() / 2, whole.len() - 1] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            std::fs::write(&spoilt, &bytes).unwrap();
+            let ran = inspected(&tool, &spoilt);
+            assert!(ran.code == 1 && ran.stderr.contains("spoilt.snapshot"), "changed at {at}: {}", ran.stderr);
+        }
+        std::fs::write(&spoilt, &whole[..whole.len() - 1]).unwrap();
+        assert!(inspected(&tool, &spoilt).stderr.contains("ends too early"));
+
+        let operator = cluster.line(1, &cluster.operator).await.unwrap();
+        operator.seal().seal_all(SealAllRequest::default()).await.unwrap();
+        let sealed = cluster.folder.join("sealed.snapshot");
+        assert_eq!(save(&tool, &sealed).code, 0);
+        let later: serde_json::Value = serde_json::from_slice(&inspected(&tool, &sealed).stdout).unwrap();
+        assert!(later["revision"].as_u64() > told["revision"].as_u64(), "{later}");
         cluster.open().await.unwrap();
         valid_calls(cluster).await.unwrap();
     });

@@ -21,6 +21,7 @@ mod output;
 mod reencrypt;
 mod role;
 mod settings;
+mod snapshot;
 mod status;
 mod stream;
 mod words;

@@ -7,6 +7,7 @@ use crate::members;
 use crate::offer;
 use crate::output::{Out, Report};
 use crate::settings::Settings;
+use crate::snapshot;
 use crate::status::{self, Status};
 use crate::words::{ceremony_json, ceremony_text};
 use clap::{Args, Subcommand};
@@ -98,6 +99,9 @@ pub enum Verb {
     /// Put a new node in the place of another.
     #[command(after_help = members::REPLACE_EXAMPLES)]
     Replace(members::Replace),
+    /// Save the state into a file, or look at one.
+    #[command(after_help = snapshot::EXAMPLES, subcommand)]
+    Snapshot(snapshot::Verb),
 }
 
 /// A founding.
@@ -166,6 +170,7 @@ pub async fn run(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, F
         Verb::Promote(ask) => members::promote(&ask, settings, out).await,
         Verb::Remove(ask) => members::remove(&ask, settings, out).await,
         Verb::Replace(ask) => members::replace(&ask, settings, out).await,
+        Verb::Snapshot(verb) => snapshot::run(verb, settings).await,
     }
 }
 

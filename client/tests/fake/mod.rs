@@ -463,6 +463,10 @@ impl cluster_server::Cluster for Fake {
             ..Default::default()
         }))
     }
+    type SaveSnapshotStream = Flow<v1::SaveSnapshotResponse>;
+    async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Reply<Self::SaveSnapshotStream> {
+        Err(Status::unimplemented("fake"))
+    }
     async fn create_join_ticket(&self, _: Request<v1::CreateJoinTicketRequest>) -> Reply<v1::CreateJoinTicketResponse> {
         Err(Status::unimplemented("fake"))
     }

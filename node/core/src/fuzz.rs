@@ -12,6 +12,7 @@ use crate::envelope::{
 use crate::header::{Header, HeaderLink};
 use crate::kem::{KemPublic, SealedBox};
 use crate::key::{Algorithm, KeyRecord, KeyState, KeyVersion, Labels};
+use crate::mark::Mark;
 use crate::name::{
     CeremonyId, Digest, Identity, KeyId, KeyName, Lineage, MaterialId, NodeId, RequestId, Segment, Signature, TxnId,
     VerifyingKey,
@@ -24,6 +25,7 @@ use crate::roster::{Countersignature, Custodians, Founding, Genesis, Roster};
 use crate::secret::Secret32;
 use crate::share::{Share, ShareFile};
 use crate::slot::SlotRecord;
+use crate::snapshot::file::FileReader;
 use crate::snapshot::{CHUNK_BYTES_MAX, HEADER_BYTES_MAX, Part, Progress, SnapshotHeader};
 use crate::ticket::{Ticket, TicketRecord};
 use crate::time::UnixMs;
@@ -49,6 +51,8 @@ pub const TARGETS: &[Target] = &[
     ("statements", statements),
     ("book", book),
     ("snapshot", snapshot),
+    ("snapshot-file", snapshot_file),
+    ("mark", mark),
 ];
 
 /// First inputs that are not among the format vectors.
@@ -310,6 +314,22 @@ fn snapshot(bytes: &[u8]) {
     assert!(Progress::from_bytes(&progress.to_bytes()) == Ok(progress), "it is not kept as it is");
 }
 
+/// A file is believed or not however it is handed over, and nothing that a stranger made is: nobody signed it.
+fn snapshot_file(bytes: &[u8]) {
+    let read = |cut: usize| {
+        let mut reader = FileReader::default();
+        reader.feed(&bytes[..cut]).and_then(|()| reader.feed(&bytes[cut..]))?;
+        reader.finish().map(|inspected| inspected.header)
+    };
+    let whole = read(bytes.len());
+    assert!(whole == read(bytes.len() / 2), "it matters how a file is handed over");
+    assert!(whole.is_err(), "a file that nobody signed is believed");
+}
+
+fn mark(bytes: &[u8]) {
+    canonical::<Mark>(bytes);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,7 +347,7 @@ mod tests {
     fn seeds_are_read() {
         let all: Vec<_> = seeds().into_iter().chain(claviger_fuzz::vectors()).collect();
         let text = |seed: &[u8]| String::from_utf8(seed.to_vec()).unwrap_or_default();
-        let read: [(&str, Reads); 12] = [
+        let read: [(&str, Reads); 13] = [
             ("ciphertext", |b| Ciphertext::parse(b).is_ok()),
             ("share payload", |b| Share::from_payload(b).is_ok()),
             ("signed batch", |b| SignedBatch::from_bytes(b).is_ok()),
@@ -340,6 +360,7 @@ mod tests {
             ("announcement", |b| Announcement::from_bytes(b).is_ok()),
             ("snapshot header", |b| SnapshotHeader::from_bytes(b).is_ok()),
             ("whole snapshot", whole_snapshot),
+            ("mark", |b| Mark::from_bytes(b).is_ok()),
         ];
         for (what, reads) in read {
             assert!(all.iter().any(|seed| reads(seed)), "no seed is a {what}");

@@ -36,6 +36,7 @@ pub mod secret;
 pub mod share;
 pub mod slot;
 pub mod snapshot;
+pub mod state;
 pub mod ticket;
 pub mod time;
 pub mod transit;

@@ -1,7 +1,10 @@
 //! The image of a state: what one node sends to another that is too far behind, and what an operator keeps in a file. All of
 //! it is ciphertext, as it lies on the disk. A header, chunks that are hashed in a chain, an end. See `docs/formats.md`, 12.
 //!
-//! Nobody signs an image: what is in it proves itself, by its header chain and by the state hashes.
+//! Nobody signs an image on its way between nodes: what is in it proves itself, by its header chain and by the state hashes. In
+//! a file it is signed by the node that cut it.
+
+pub mod file;
 
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto;

@@ -4,7 +4,7 @@
 use claviger_core::address::Announcement;
 use claviger_core::ceremony::{CeremonyKey, SignedCeremonyKey};
 use claviger_core::chance::{Chance, Fresh};
-use claviger_core::codec::{Canonical, Writer};
+use claviger_core::codec::Canonical;
 use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::kem::KemSecret;
@@ -16,6 +16,7 @@ use claviger_core::roster::{Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret32;
 use claviger_core::share::Share;
 use claviger_core::slot::Root;
+use claviger_core::snapshot::file;
 use claviger_core::snapshot::{Ids, ImagePair, ImageTable, LogPlace, Members, Progress, SnapshotChunk, SnapshotHeader};
 use claviger_core::ticket::Ticket;
 use claviger_core::time::UnixMs;
@@ -156,22 +157,18 @@ fn snapshots_are_cut_alike() {
         vec![pair(machine, b"a", b"state"), pair(machine, b"p/last", b"position")],
     ];
     let (mut given, mut taken) = (Progress::begin(header.image()), Progress::begin(header.image()));
-    let mut file = lp(&header.to_bytes());
+    let mut written = file::head_bytes(&header);
     let mut parts: Vec<_> = (0..).zip(chunks).map(|(number, pairs)| SnapshotChunk { number, pairs }).collect();
     let mut cut: Vec<_> = parts.drain(..).map(|chunk| given.give(chunk).unwrap()).collect();
     cut.push(given.close());
     for ((part, link), n) in cut.iter().zip(0..) {
         assert_eq!((part, link.0), (&bytes(&v["parts"][n]), array(&v["links"][n])));
         assert!(taken.take(part, link).is_ok());
-        file.extend(lp(part).iter().chain(&link.0));
+        written.extend(file::part_bytes(part, link));
     }
-    assert_eq!(file, bytes(&v["file"]));
-}
-
-fn lp(bytes: &[u8]) -> Vec<u8> {
-    let mut w = Writer::default();
-    w.lp(bytes);
-    w.into_bytes()
+    let identity = SigningKey::from_seed(secret(&v["identity"]));
+    written.extend(file::seal_bytes(NodeId(2), &identity, &cut[2].1));
+    assert_eq!(written, bytes(&v["file"]));
 }
 
 #[test]

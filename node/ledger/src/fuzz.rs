@@ -3,6 +3,7 @@
 
 use crate::raft::wire::{Wire, decode, encode};
 use crate::raft::{Entry, LogId, Membership, Proposal, StoredMembership, Types, Vote};
+use crate::recall::Known;
 use bytes::Bytes;
 use claviger_proto::peer::v1 as pb;
 use openraft::entry::EntryPayload;
@@ -111,6 +112,21 @@ fn ledger_frames(bytes: &[u8]) {
     message::<pb::CompareReply>(bytes);
     message::<pb::AcquaintRequest>(bytes);
     message::<pb::AcquaintReply>(bytes);
+    message::<pb::RecallRequest>(bytes);
+    message::<pb::RecallReply>(bytes);
+    known(bytes);
+}
+
+/// What is known of a node is stored and sent in one form.
+fn known(bytes: &[u8]) {
+    let Ok((node, known)) = pb::Known::decode(bytes).map_err(|_| ()).and_then(|m| Known::from_wire(m).map_err(drop))
+    else {
+        return;
+    };
+    assert!(
+        Known::from_wire(known.to_wire(node)).is_ok_and(|again| again == (node, known)),
+        "known changes on its way"
+    );
 }
 
 #[cfg(test)]

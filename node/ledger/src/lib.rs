@@ -14,6 +14,7 @@ mod figures;
 #[doc(hidden)]
 pub mod fuzz;
 mod hear;
+mod image;
 mod install;
 mod keeper;
 mod ledger;
@@ -33,6 +34,7 @@ mod witness;
 mod words;
 
 pub use figures::Figures;
+pub use image::Image;
 pub use ledger::{Ledger, Met};
 pub use machine::LedgerView;
 pub use went_back::{Lost, WentBack};

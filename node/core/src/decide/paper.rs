@@ -13,6 +13,7 @@ use crate::policy::{Action, Caller, Denied, GrantRecord, KeyGrant, Permit, Right
 use crate::record::{Collection, Record, RecordKey, Table, Version, View};
 use crate::roster::{Countersignature, CustodianKeys, Founding, Genesis, Member, Role, Roster};
 use crate::secret::Secret32;
+use crate::state::Place;
 use crate::time::UnixMs;
 use crate::txn::{Conflict, Reliance, Txn};
 use std::collections::BTreeMap;
@@ -45,6 +46,16 @@ impl View for Records {
 }
 
 impl Records {
+    /// Records in the order of their keys, as they are stored.
+    pub fn standing(&self) -> impl Iterator<Item = (RecordKey, Version, Vec<u8>)> {
+        self.all.iter().filter_map(|(key, (version, value))| Some((*key, *version, value.clone()?)))
+    }
+
+    /// How far they have come.
+    pub fn place(&self, time: UnixMs) -> Place {
+        Place { sequence: self.sequence, turn: self.turn, time }
+    }
+
     fn conflict(&self, txn: &Txn, now: UnixMs) -> Option<Conflict> {
         txn.relies.iter().find_map(|reliance| match reliance {
             Reliance::Exact(key, version) => {

@@ -78,6 +78,8 @@ pub const MATRIX: &[Rule] = &[
     rule(CreateJoinTicket, When::Open, ADMINISTRATOR),
     rule(SetMemberRole, When::Open, ADMINISTRATOR),
     rule(RetireMember, When::Open, ADMINISTRATOR),
+    // All of it is ciphertext. A sealed cluster can be kept too.
+    rule(SaveSnapshot, When::Founded, Who::Stewards(&[Operator, Administrator])),
     rule(CreateKey, When::Open, ADMINISTRATOR),
     rule(UpdateKey, When::Open, ADMINISTRATOR),
     rule(EnableKey, When::Open, ADMINISTRATOR),

@@ -128,6 +128,7 @@ operations! {
     42 Cluster RetireMember           Cluster;
     43 Crypto  EncryptStream          KeyName;
     44 Crypto  DecryptStream          KeyName;
+    45 Cluster SaveSnapshot           Cluster;
 }
 
 impl Operation {

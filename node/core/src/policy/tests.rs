@@ -55,8 +55,8 @@ fn leave(rights: &Rights, seal: SealView) -> String {
         CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream;
         ListKeys;
         GetSealStatus GetClusterStatus Initialize AbandonInitialize BeginUnseal GetCeremony OfferShare SealNode SealAll
-        TransferLeader CreateJoinTicket SetMemberRole RetireMember SetRole DeleteRole DenyCertificate AllowCertificate
-        GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
+        TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot SetRole DeleteRole DenyCertificate
+        AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
 }
 
 #[test]
@@ -86,12 +86,12 @@ fn each_role_may_do_this_and_no_more() {
     assert_eq!(
         open(&[Administrator]),
         "CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey ListKeys GetSealStatus GetClusterStatus BeginUnseal \
-         GetCeremony SealNode SealAll TransferLeader CreateJoinTicket SetMemberRole RetireMember SetRole DeleteRole \
+         GetCeremony SealNode SealAll TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot SetRole DeleteRole \
          DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead"
     );
     assert_eq!(
         open(&[Operator]),
-        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony SealNode SealAll TransferLeader"
+        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony SealNode SealAll TransferLeader SaveSnapshot"
     );
     assert_eq!(
         open(&[Custodian]),
@@ -108,7 +108,7 @@ fn a_sealed_node_answers_ceremonies_and_status() {
     let all = steward(&[RoleKind::Administrator, RoleKind::Operator, RoleKind::Custodian, RoleKind::Auditor]);
     assert_eq!(
         leave(&all, SealView::Sealed),
-        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode"
+        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode SaveSnapshot"
     );
     let why = |seal| judge::<CreateKey>(&all, name("a"), seal).err();
     assert_eq!((why(SealView::Sealed), why(SealView::Unfounded)), (Some(Denied::Sealed), Some(Denied::NotFounded)));

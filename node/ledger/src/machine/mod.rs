@@ -3,7 +3,6 @@
 //!
 //! Every replica that applies the same log comes to the same state, and says so in checkpoints.
 
-mod hashes;
 mod index;
 mod outcomes;
 mod stored;
@@ -12,10 +11,11 @@ pub(crate) mod tests;
 mod view;
 
 pub(crate) use claviger_core::chain::{Chain, lineage_of};
+pub(crate) use claviger_core::state::{Place, Sum};
 pub(crate) use index::Index;
 #[cfg(test)]
 pub(crate) use stored::Memory;
-pub(crate) use stored::{LoadFailed, Sum, bound_to, is_of_state, is_own, scan_all, state_in};
+pub(crate) use stored::{LoadFailed, bound_to, is_of_state, is_own, scan_all, state_in};
 pub use view::LedgerView;
 pub(crate) use view::Published;
 
@@ -23,27 +23,15 @@ use claviger_core::crypto;
 use claviger_core::name::{Lineage, NodeId, TxnId};
 use claviger_core::planted;
 use claviger_core::record::{Collection, RecordKey, Version};
-use claviger_core::time::UnixMs;
+use claviger_core::state::{Element, Hashes};
 use claviger_core::txn::{
     Batch, Checkpoint, Conflict, Effect, Outcome, Put, Reliance, SignedBatch, TURNS_KEPT, Txn, TxnKey,
 };
 use claviger_world::disk;
-use hashes::{Element, Hashes};
 use index::{Slot, Stands};
 use outcomes::Outcomes;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// How far a replica has come, as part of the state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Transactions accepted in this lineage.
-    pub sequence: Version,
-    /// Transactions applied in this region, accepted or refused.
-    pub turn: u64,
-    /// Cluster time.
-    pub time: UnixMs,
-}
 
 /// What this replica knows of its own soundness. Not part of the state, nor of a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,9 +1,8 @@
 //! How the state lies on disk and in a snapshot, and how it is read back, hashed anew and compared.
 
-use super::hashes::{Element, Hashes};
 use super::index::{Index, Slot, Stands};
 use super::outcomes::Outcomes;
-use super::{Chain, Machine, Place, Soundness};
+use super::{Chain, Machine, Soundness};
 use bytes::Bytes;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::crypto;
@@ -12,7 +11,10 @@ use claviger_core::name::{Digest, Lineage, TxnId};
 use claviger_core::planted;
 use claviger_core::record::{Collection, RecordKey, Table, Version};
 use claviger_core::roster::{Founding, Roster};
-use claviger_core::time::UnixMs;
+use claviger_core::state::{
+    Element, Hashes, Place, Remembered, STATE_KEY, Sum, collection_key, is_remembered, outcome_key, split_record,
+    tombstone_key,
+};
 use claviger_core::txn::{Outcome, Put};
 use claviger_world::disk::{self, DiskFailed, Pair, Reading, Space};
 use std::collections::{BTreeMap, VecDeque};
@@ -20,16 +22,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Keys of `Space::Machine`: a letter, then what follows.
-const STATE: &[u8] = b"a";
-const COLLECTION: u8 = b'c';
+/// Where what a replica knows of its soundness lies.
 const SOUNDNESS: &[u8] = b"l";
-const OUTCOME: u8 = b'o';
-const TOMBSTONE: u8 = b't';
 /// What binds a pair beside a state to that state starts with this.
 const BESIDE_DOMAIN: &[u8] = b"claviger/v1/beside\0";
-/// Format number of the state.
-const FORMAT: u16 = 1;
 /// Highest sequence and turn that are taken from anywhere: no cluster counts so far, and one more must not overflow.
 const COUNT_MAX: u64 = 1 << 62;
 /// Pairs read at a time.
@@ -42,14 +38,10 @@ pub(crate) fn is_own(space: Space, key: &[u8]) -> bool {
 
 /// Whether a pair is one that a state has, by its key: nothing else is taken from another node, for nothing else is hashed.
 pub(crate) fn is_of_state(space: Space, key: &[u8]) -> bool {
-    let long = |what: usize| key.len() == 1 + what;
-    match (space, key.first()) {
-        (Space::Records, _) => RecordKey::from_bytes(key).is_ok(),
-        (Space::Machine, Some(&COLLECTION)) => long(Collection::BYTES),
-        (Space::Machine, Some(&OUTCOME)) => long(8 + 16),
-        (Space::Machine, Some(&TOMBSTONE)) => long(RecordKey::BYTES),
-        (Space::Machine, _) => key == STATE,
-        (_, _) => false,
+    match space {
+        Space::Records => RecordKey::from_bytes(key).is_ok(),
+        Space::Machine => is_remembered(key),
+        _ => false,
     }
 }
 
@@ -108,15 +100,14 @@ impl Machine {
 
     /// Where the state stands, with its hashes.
     pub fn sum(&self) -> Sum {
-        let checkpoint = self.hashes.checkpoint(0, &self.place);
-        Sum { place: self.place, shared: checkpoint.shared, local: checkpoint.local }
+        self.hashes.sum(self.place)
     }
 
     /// Adds where the state stands, with its hashes, to what must be stored; and what this replica knows of its soundness.
     /// Gives what other pairs beside the state are bound to.
     pub fn store_state(&self, writes: &mut disk::Batch) -> Vec<u8> {
         let state = self.state();
-        writes.put(Space::Machine, STATE, state.clone());
+        writes.put(Space::Machine, STATE_KEY, state.clone());
         writes.put(Space::Machine, SOUNDNESS, soundness_value(&self.soundness, &state));
         state
     }
@@ -131,35 +122,6 @@ impl Machine {
 
     fn state(&self) -> Vec<u8> {
         self.sum().to_bytes()
-    }
-}
-
-/// Where a state stands, and what it hashes to: the last pair that a state has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Sum {
-    pub place: Place,
-    pub shared: Digest,
-    pub local: Digest,
-}
-
-impl Sum {
-    /// What was stored with a state. None when there is no state yet.
-    pub fn read(reading: &dyn Reading) -> Result<Option<Sum>, LoadFailed> {
-        Ok(reading.read(Space::Machine, STATE)?.map(|stored| Sum::from_bytes(&stored)).transpose()?)
-    }
-}
-
-impl Canonical for Sum {
-    fn write(&self, w: &mut Writer) {
-        w.u16(FORMAT).u64(self.place.sequence).u64(self.place.turn).u64(self.place.time.0);
-        w.raw(&self.shared.0).raw(&self.local.0);
-    }
-    fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if r.u16()? != FORMAT {
-            return Err(Malformed::Unknown);
-        }
-        let place = Place { sequence: r.u64()?, turn: r.u64()?, time: UnixMs(r.u64()?) };
-        Ok(Sum { place, shared: Digest::read(r)?, local: Digest::read(r)? })
     }
 }
 
@@ -195,33 +157,27 @@ impl Loading {
     }
 
     fn memory(&mut self, (key, stored): Pair) -> Result<(), LoadFailed> {
-        let mut k = Reader::new(&key);
-        let mut v = Reader::new(&stored);
-        match k.u8()? {
-            COLLECTION => self.collection(Collection::read(&mut k)?, v.u64()?),
-            OUTCOME => self.outcome(k.u64()?, TxnId::read(&mut k)?, Outcome::read(&mut v)?)?,
-            TOMBSTONE => self.tombstone(RecordKey::read(&mut k)?, v.u64()?, v.u64()?)?,
-            _ if key == STATE => return self.state(v),
-            _ if key == SOUNDNESS => return self.soundness(v),
-            _ => return Ok(()), // the position in the log, which Raft's side reads
+        let remembered = Remembered::read(&key, &stored)?;
+        if let Some(element) = remembered.element() {
+            self.hashes.add(element);
         }
-        k.end()?;
-        Ok(v.end()?)
-    }
-
-    fn collection(&mut self, collection: Collection, version: Version) {
-        self.hashes.add(Element::Collection { collection: &collection, version });
-        self.collections.insert(collection, version);
+        match remembered {
+            Remembered::Collection(collection, version) => drop(self.collections.insert(collection, version)),
+            Remembered::Outcome(turn, id, outcome) => self.outcome(turn, id, outcome)?,
+            Remembered::Tombstone(key, version, turn) => self.tombstone(key, version, turn)?,
+            Remembered::State(sum) => self.state(&sum)?,
+            Remembered::Beside if key == SOUNDNESS => self.soundness(Reader::new(&stored))?,
+            Remembered::Beside => (), // the position in the log, which Raft's side reads
+        }
+        Ok(())
     }
 
     fn outcome(&mut self, turn: u64, id: TxnId, outcome: Outcome) -> Result<(), LoadFailed> {
-        self.hashes.add(Element::Outcome { turn, id: &id, outcome: &outcome });
         let first = self.outcomes.insert(turn, id, outcome);
         if first { Ok(()) } else { Err(LoadFailed::Damaged("a transaction has two outcomes")) }
     }
 
     fn tombstone(&mut self, key: RecordKey, version: Version, turn: u64) -> Result<(), LoadFailed> {
-        self.hashes.add(Element::Tombstone { key: &key, version, turn });
         self.tombstones.push((turn, key, version));
         match self.index.set(key, Slot { version, stands: Stands::Tombstone(turn) }) {
             None => Ok(()),
@@ -230,12 +186,12 @@ impl Loading {
     }
 
     /// The hashes are compared as part of the whole, once everything is read.
-    fn state(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
-        self.place = <Sum as Canonical>::read(&mut v)?.place;
+    fn state(&mut self, sum: &Sum) -> Result<(), LoadFailed> {
+        self.place = sum.place;
         if self.place.sequence.max(self.place.turn) > COUNT_MAX {
             return Err(LoadFailed::Damaged("the state has counted too far"));
         }
-        Ok(v.end()?)
+        Ok(())
     }
 
     fn soundness(&mut self, mut v: Reader<'_>) -> Result<(), LoadFailed> {
@@ -287,12 +243,6 @@ pub(crate) fn scan_all(
     }
 }
 
-/// A stored record: version u64, then the value.
-pub(super) fn split_record(stored: &[u8]) -> Result<(Version, &[u8]), Malformed> {
-    let (version, value) = stored.split_first_chunk::<8>().ok_or(Malformed::Short)?;
-    Ok((u64::from_be_bytes(*version), value))
-}
-
 pub(super) fn put_record(writes: &mut disk::Batch, put: &Put, version: Version) {
     let value = [&version.to_be_bytes()[..], &put.value].concat();
     writes.put(Space::Records, put.key.to_array().to_vec(), value);
@@ -339,27 +289,13 @@ fn soundness_value(soundness: &Soundness, state: &[u8]) -> Vec<u8> {
 
 /// The stored end of the state that lies there, if one does.
 pub(crate) fn state_in(reading: &dyn Reading) -> Result<Option<Bytes>, DiskFailed> {
-    reading.read(Space::Machine, STATE)
+    reading.read(Space::Machine, STATE_KEY)
 }
 
 /// What binds a pair that is no part of a state to the state that it was stored with: SHA-256 over both.
 pub(crate) fn bound_to(state: &[u8], parts: &[&[u8]]) -> Digest {
     let digests: Vec<u8> = parts.iter().flat_map(|part| crypto::sha256(&[part]).0).collect();
     crypto::sha256(&[BESIDE_DOMAIN, &crypto::sha256(&[state]).0, &digests])
-}
-
-/// Where a tombstone lies.
-pub(super) fn tombstone_key(key: &RecordKey) -> Vec<u8> {
-    [&[TOMBSTONE][..], &key.to_array()].concat()
-}
-
-/// Where a collection's version lies.
-pub(super) fn collection_key(collection: &Collection) -> Vec<u8> {
-    [&[COLLECTION][..], &collection.prefix()].concat()
-}
-
-fn outcome_key(turn: u64, id: &TxnId) -> Vec<u8> {
-    [&[OUTCOME][..], &turn.to_be_bytes(), &id.0].concat()
 }
 
 /// Pairs in memory that can be read like a disk.

@@ -9,6 +9,7 @@ use claviger_core::name::{Digest, DiskId, NodeId};
 use claviger_core::record::Table;
 use claviger_core::roster::{Countersignature, Founding, Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret;
+use claviger_core::time::UnixMs;
 use claviger_world::disk::{Change, Space};
 use std::ops::Bound;
 

@@ -1,7 +1,6 @@
 //! One revision of the records, for readers: pinned on disk, with the index in memory to spare most of the reading.
 
 use super::index::{Slot, Stands};
-use super::stored::{collection_key, split_record, tombstone_key};
 use super::{Chain, Index, Place};
 use crate::{Fatal, Halt, Revision};
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use claviger_core::codec::{Canonical, Malformed};
 use claviger_core::header::HeaderLink;
 use claviger_core::record::{Collection, Record, RecordKey, Version, View};
 use claviger_core::roster::{Founding, Roster};
+use claviger_core::state::{collection_key, split_record, tombstone_key};
 use claviger_world::disk::{DiskFailed, Reading, Space};
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,7 +3,8 @@
 
 use super::snapshot::{TABLES, members_of, place_of, space_of};
 use super::{LogId, SnapshotMeta};
-use crate::machine::{LoadFailed, Published, Sum, is_own};
+use crate::machine::{LoadFailed, Published, Sum, is_own, state_in};
+use claviger_core::codec::Canonical;
 use claviger_core::name::Digest;
 use claviger_core::snapshot::{ImagePair, ImageTable, NotNext, Progress, SnapshotChunk, SnapshotHeader};
 use claviger_world::disk::DiskFailed;
@@ -47,7 +48,8 @@ impl Picture {
     /// Takes a picture of what a view shows. None before the founding: there is nothing to send.
     pub fn take(view: Arc<Published>, meta: SnapshotMeta, chunk_bytes: usize) -> Result<Option<Picture>, LoadFailed> {
         let (Some(last), Some(head)) = (meta.last_log_id.as_ref(), view.chain.head()) else { return Ok(None) };
-        let Some(Sum { place, shared, local }) = Sum::read(&*view.pin)? else { return Ok(None) };
+        let Some(stored) = state_in(&*view.pin)? else { return Ok(None) };
+        let Sum { place, shared, local } = Sum::from_bytes(&stored)?;
         let header = SnapshotHeader {
             lineage: head.header.lineage,
             generation: head.header.generation,
@@ -80,6 +82,11 @@ impl Picture {
     /// Bytes of keys and values that were cut so far, by whoever was furthest.
     pub fn cut_bytes(&self) -> u64 {
         self.cuts.lock().last().map_or(0, |progress| progress.bytes)
+    }
+
+    /// Begins with the first chunk.
+    pub fn cut(self: &Arc<Self>) -> Cutter {
+        self.begin_near(0)
     }
 
     /// Goes on behind so many chunks, if the chain had that link there. None when it had another: then whoever has them

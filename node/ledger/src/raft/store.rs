@@ -141,7 +141,8 @@ impl Position {
         self.last.map_or(0, |l| l.index)
     }
 
-    fn meta(&self) -> SnapshotMeta {
+    /// What Raft is told of it.
+    pub fn meta(&self) -> SnapshotMeta {
         SnapshotMeta { last_log_id: self.last, last_membership: self.membership.clone() }
     }
 }

@@ -25,14 +25,13 @@ use claviger_world::disk::DiskFailed;
 use claviger_world::runtime;
 use claviger_world::watch;
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use known::{Known, Own};
+use known::Own;
+pub(crate) use known::{Known, Life};
 use openraft::RaftState;
 use openraft_rt::WatchReceiver;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-pub(crate) use known::Life;
 
 /// How often a leader tells the others what it knows, and every node makes durable what it knows.
 const TELL_EVERY: Duration = Duration::from_secs(1);

@@ -1,12 +1,27 @@
 //! The cluster as its operator sees it: `claviger.v1.Cluster`.
 
-use super::{Door, Reply, words};
+use super::{Door, Reply, status, stream, words};
 use claviger_core::policy::Operation;
 use claviger_proto::v1::{self, cluster_server::Cluster};
-use tonic::{Request, async_trait};
+use futures_util::StreamExt;
+use std::pin::Pin;
+use tonic::{Request, Status, async_trait};
+
+type Pieces = Pin<Box<dyn futures_util::Stream<Item = Result<v1::SaveSnapshotResponse, Status>> + Send>>;
 
 #[async_trait]
 impl Cluster for Door {
+    type SaveSnapshotStream = Pieces;
+
+    async fn save_snapshot(&self, request: Request<v1::SaveSnapshotRequest>) -> Reply<Pieces> {
+        let (visit, ask) = self.admit(request, Operation::SaveSnapshot);
+        let answer = async { self.service.save_snapshot(visit.known()?, words::save_snapshot(ask)?).await }.await;
+        let pieces = |cut| -> Pieces {
+            Box::pin(stream::file(cut).map(|piece| piece.map(words::snapshot_piece).map_err(status::of)))
+        };
+        self.close(visit, answer.map(pieces)).await
+    }
+
     async fn get_cluster_status(
         &self,
         request: Request<v1::GetClusterStatusRequest>,

@@ -1,7 +1,7 @@
 //! The one place of the door that loops: streams.
 
 use super::{status, words};
-use crate::service::{DecryptStreamAsk, EncryptStreamAsk, Piece, PipelineItem, Service, Tail};
+use crate::service::{DecryptStreamAsk, EncryptStreamAsk, Piece, PipelineItem, Service, SnapshotFile, Tail};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::page::Page;
 use claviger_core::secret::SecretBytes;
@@ -30,6 +30,17 @@ pub(super) fn pages(service: Arc<Service>, tail: Tail) -> impl Stream<Item = Res
                     pages = found.into();
                 }
             }
+        }
+    })
+}
+
+/// The pieces of a file that is being cut. A failure is the last.
+pub(super) fn file(cut: SnapshotFile) -> impl Stream<Item = Result<Vec<u8>, Failure>> {
+    stream::unfold(Some(cut), |cut| async move {
+        let mut cut = cut?;
+        match cut.piece().transpose()? {
+            Ok(piece) => Some((Ok(piece), Some(cut))),
+            Err(failure) => Some((Err(failure), None)),
         }
     })
 }

@@ -17,6 +17,7 @@ mod keys;
 mod members;
 mod pipeline;
 mod roles;
+mod snapshot;
 mod unseal;
 mod visit;
 
@@ -38,6 +39,7 @@ pub use pipeline::{
     PipelineItem,
 };
 pub use roles::{RoleAt, RolePage};
+pub use snapshot::SnapshotFile;
 pub use unseal::{Begun, OfferAsk, Offered};
 pub use visit::{Audited, Visit};
 
@@ -84,6 +86,8 @@ pub struct Service {
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
     pub(crate) sealings: parking_lot::Mutex<Sealings>,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
+    /// Held by each snapshot that is being cut.
+    pub(crate) saving: Arc<()>,
     /// Streams of chunks that are open.
     pub(crate) berths: Arc<Berths>,
     /// True from when the node stops: streams take nothing more.
