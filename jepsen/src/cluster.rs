@@ -114,6 +114,13 @@ impl Cluster {
         self.node_mut(id)
     }
 
+    /// Starts one node by a line for a shell, and waits until it answers.
+    pub async fn start_by(&mut self, id: u64, line: &str, tool: &Tool) -> Told<()> {
+        let node = self.nodes.iter_mut().find(|n| n.id() == id).about("no such node")?;
+        node.start_by(&self.folder, line, tool)?;
+        node.ready(&self.callers, &self.operator).await.map(drop)
+    }
+
     /// A node joins with a ticket, and answers; it has not caught up yet.
     pub async fn join(&mut self, id: u64) -> Told<()> {
         let ticket = self.folder.join(format!("node-{id}.ticket"));

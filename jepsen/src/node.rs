@@ -4,7 +4,7 @@ use crate::folder::Folder;
 use crate::pki::{Authority, Credentials};
 use crate::ports;
 use crate::process::{LOOK_EVERY, Process};
-use crate::tool::binary;
+use crate::tool::{Tool, binary};
 use crate::trouble::{About, Told, Trouble};
 use crate::wire::Line;
 use claviger_proto::v1::{GetSealStatusRequest, GetSealStatusResponse};
@@ -143,6 +143,14 @@ impl Node {
         if let Some(ticket) = &self.ticket {
             command.arg("--join").arg(ticket);
         }
+        self.process = Some(Process::start(folder, &format!("node-{}", self.id()), &mut command)?);
+        Ok(())
+    }
+
+    /// Starts the process by a line for a shell, in the node's own folder; does not wait for anything.
+    pub fn start_by(&mut self, folder: &Folder, line: &str, tool: &Tool) -> Told<()> {
+        let mut command = Command::new("bash");
+        tool.surround(command.current_dir(&self.home).args(["-euc", &format!("exec {line}")]));
         self.process = Some(Process::start(folder, &format!("node-{}", self.id()), &mut command)?);
         Ok(())
     }
