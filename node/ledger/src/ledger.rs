@@ -615,9 +615,16 @@ impl Parts {
         let genesis = self.files.pin_joined(&self.config, &ahead, &announced).await?;
         let lineage = lineage_of(&genesis);
         self.remember_of(lineage).await?;
+        let asks = self.peers.lineage() != Some(lineage);
+        if asks {
+            self.recall.hold_back();
+        }
         self.peers.pin(Some(genesis));
         self.peers.run_ahead(ahead);
         announced.into_iter().for_each(|said| self.peers.hear_address(said));
+        if asks {
+            self.tasks.lock().push(runtime::spawn(self.recall.clone().ask()));
+        }
         Ok(lineage)
     }
 

@@ -8,7 +8,7 @@ use crate::crypto::{self, SigningKey};
 use crate::header::HeaderLink;
 use crate::name::{Digest, NodeId, Signature};
 use crate::record::{RecordKey, Table};
-use crate::roster::{Custodians, Founding, Roster};
+use crate::roster::{Custodians, Founding, Role, Roster};
 use crate::state::{Element, Hashes, Remembered, Sum, is_remembered, split_record};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,8 @@ use std::fmt;
 const SIGN_DOMAIN: &[u8] = b"claviger/v1/snapshot\0";
 /// What the place in Raft's log lies under.
 const PLACE_PREFIX: &[u8] = b"p/";
+/// Links of a header chain, at most: they are held until the genesis has come.
+const LINKS_MAX: usize = 1 << 16;
 /// Bytes of a length.
 const LENGTH_BYTES: usize = 4;
 /// Bytes of a link.
@@ -222,7 +224,8 @@ impl FileReader {
         if lineage != header.lineage || !named {
             return Err(FileBroken::BrokenChain);
         }
-        let key = chain.roster().and_then(|roster| roster.member(node)).map(|member| member.key);
+        let member = chain.roster().and_then(|roster| roster.member(node)).filter(|m| m.role != Role::Retired);
+        let key = member.map(|member| member.key);
         if !key.is_some_and(|key| crypto::verify(&key, &signed_bytes(node, &progress.digest), &signature)) {
             return Err(FileBroken::Forged);
         }
@@ -283,7 +286,8 @@ impl Gathered {
         *self.records.entry(key.table).or_default() += 1;
         match key.table {
             Table::Genesis => self.founding = Some(Founding::from_bytes(value)?),
-            Table::Header => self.links.push(HeaderLink::from_bytes(value)?),
+            Table::Header if self.links.len() < LINKS_MAX => self.links.push(HeaderLink::from_bytes(value)?),
+            Table::Header => return Err(FileBroken::TooLong),
             Table::Roster => self.roster = Some(Roster::from_bytes(value)?),
             Table::Custodians => self.custodians = Some(Custodians::from_bytes(value)?),
             _ => (), // nothing that a reader without keys could understand, or must

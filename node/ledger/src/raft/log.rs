@@ -287,9 +287,8 @@ impl Tail {
 
     /// Takes note that a snapshot which is durable covers everything up to an entry.
     fn cover(&mut self, upto: LogId) {
-        if self.durable_end <= upto.index {
-            (self.durable_end, self.durable) = (upto.index + 1, Some(upto));
-        }
+        self.durable_end = self.durable_end.max(upto.index + 1);
+        self.durable = self.durable.max(Some(upto));
     }
 
     fn cut_to(&mut self, end: u64) {

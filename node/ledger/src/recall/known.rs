@@ -50,6 +50,20 @@ impl Known {
         self.acknowledged = self.acknowledged.max(other.acknowledged);
     }
 
+    /// What of another's word a node takes: nothing that it could not have seen as well. A start it hears from whoever has
+    /// started; votes and places in the log are believed as far as its own have come. Else one node that leads for a moment
+    /// could have every disk refused for ever.
+    pub fn within(&self, vote: Option<Ballot>, last: Option<Position>) -> Known {
+        let reached = |place: &Position| last.is_some_and(|last| *place <= last && place.index <= last.index);
+        let given = |ballot: &Ballot| Some(*ballot) <= vote;
+        Known {
+            start: None,
+            vote: self.vote.filter(given),
+            held: self.held.filter(reached),
+            acknowledged: self.acknowledged.filter(|(to, place)| given(to) && reached(place)),
+        }
+    }
+
     /// What the disk has lost of what is known of it.
     pub fn lost_by(&self, own: &Own) -> Option<Lost> {
         self.start_lost(own.start).or(vote_lost(own.vote, self.vote)).or(log_lost(own.last, self.binding(own.vote)))
@@ -71,45 +85,66 @@ impl Known {
 
     /// As it is sent and stored.
     pub fn to_wire(self, node: NodeId) -> pb::Known {
-        let place = |position: Position| {
-            let id: LogId = RaftLogId { leader_id: leader_of(position.leader), index: position.index };
-            crate::raft::wire::Wire::to_wire(&id)
-        };
-        let leader = |ballot: Ballot| pb::RaftLeaderId { term: ballot.term, node: ballot.node.0 };
         pb::Known {
             node: node.0,
             incarnation: self.start.map_or(0, |(number, _)| number),
             life: self.start.map(|(_, life)| Bytes::copy_from_slice(&life)).unwrap_or_default(),
-            vote: self.vote.map(leader),
-            held: self.held.map(place),
-            acknowledged_to: self.acknowledged.map(|(to, _)| leader(to)),
-            acknowledged: self.acknowledged.map(|(_, position)| place(position)),
+            vote: self.vote.map(leader_out),
+            held: self.held.map(place_out),
+            acknowledged_to: self.acknowledged.map(|(to, _)| leader_out(to)),
+            acknowledged: self.acknowledged.map(|(_, position)| place_out(position)),
         }
     }
 
     /// Reads what [`Known::to_wire`] wrote, exactly.
     pub fn from_wire(m: pb::Known) -> Result<(NodeId, Known), Unreadable> {
-        let place = |id: Option<pb::RaftLogId>| -> Result<Option<Position>, Unreadable> {
-            let id: Option<LogId> = id.map(|id| need(Some(id))).transpose()?;
-            Ok(id.as_ref().map(position))
-        };
-        let leader = |id: Option<pb::RaftLeaderId>| -> Result<Option<Ballot>, Unreadable> {
-            let id: Option<LeaderId> = id.map(|id| need(Some(id))).transpose()?;
-            Ok(id.as_ref().map(ballot_of))
-        };
         let start = match (m.incarnation, m.life.is_empty()) {
             (0, true) => None,
             (number, false) => Some((number, m.life[..].try_into().map_err(|_| Unreadable)?)),
             (_, true) => return Err(Unreadable),
         };
-        let acknowledged = match (leader(m.acknowledged_to)?, place(m.acknowledged)?) {
+        let acknowledged = match (leader_in(m.acknowledged_to)?, place_in(m.acknowledged)?) {
             (Some(to), Some(position)) => Some((to, position)),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => return Err(Unreadable),
         };
-        let known = Known { start, vote: leader(m.vote)?, held: place(m.held)?, acknowledged };
+        let known = Known { start, vote: leader_in(m.vote)?, held: place_in(m.held)?, acknowledged };
         Ok((NodeId(m.node), known))
     }
+}
+
+impl Own {
+    /// As it is asked about.
+    pub fn to_wire(self) -> pb::RecallAsk {
+        let (incarnation, life) = self.start;
+        let (vote, last) = (self.vote.map(leader_out), self.last.map(place_out));
+        pb::RecallAsk { incarnation, life: Bytes::copy_from_slice(&life), vote, last }
+    }
+
+    /// Reads what [`Own::to_wire`] wrote, exactly.
+    pub fn from_wire(m: pb::RecallAsk) -> Result<Own, Unreadable> {
+        let life = m.life[..].try_into().map_err(|_| Unreadable)?;
+        Ok(Own { start: (m.incarnation, life), vote: leader_in(m.vote)?, last: place_in(m.last)? })
+    }
+}
+
+fn place_out(position: Position) -> pb::RaftLogId {
+    let id: LogId = RaftLogId { leader_id: leader_of(position.leader), index: position.index };
+    crate::raft::wire::Wire::to_wire(&id)
+}
+
+fn place_in(id: Option<pb::RaftLogId>) -> Result<Option<Position>, Unreadable> {
+    let id: Option<LogId> = id.map(|id| need(Some(id))).transpose()?;
+    Ok(id.as_ref().map(position))
+}
+
+fn leader_out(ballot: Ballot) -> pb::RaftLeaderId {
+    pb::RaftLeaderId { term: ballot.term, node: ballot.node.0 }
+}
+
+fn leader_in(id: Option<pb::RaftLeaderId>) -> Result<Option<Ballot>, Unreadable> {
+    let id: Option<LeaderId> = id.map(|id| need(Some(id))).transpose()?;
+    Ok(id.as_ref().map(ballot_of))
 }
 
 #[cfg(test)]
@@ -127,6 +162,26 @@ mod tests {
     fn known() -> Known {
         let acknowledged = Some((by(5), at(5, 30)));
         Known { start: Some((3, [7; 16])), vote: Some(by(5)), held: Some(at(4, 20)), acknowledged }
+    }
+
+    #[test]
+    fn another_s_word_goes_no_further_than_one_s_own_log_and_says_nothing_of_starts() {
+        let all = known().within(Some(by(5)), Some(at(5, 30)));
+        assert_eq!(all, Known { start: None, ..known() });
+        let old = known().within(Some(by(4)), Some(at(4, 25)));
+        assert_eq!(old, Known { held: Some(at(4, 20)), ..Known::default() }, "what this node has not seen itself");
+        assert_eq!(known().within(Some(by(4)), Some(at(5, 19))).held, None, "an index that it does not have");
+        assert_eq!(known().within(None, None), Known::default());
+        let lie = Known { start: Some((u64::MAX, [1; 16])), vote: Some(by(u64::MAX)), ..Known::default() };
+        assert_eq!(lie.within(Some(by(9)), Some(at(9, 90))), Known::default());
+    }
+
+    #[test]
+    fn what_is_asked_is_read_as_it_was_sent() {
+        for asked in [own(), Own { vote: None, last: None, ..own() }] {
+            assert_eq!(Own::from_wire(asked.to_wire()), Ok(asked));
+        }
+        assert!(Own::from_wire(pb::RecallAsk { life: vec![1; 15].into(), ..own().to_wire() }).is_err());
     }
 
     fn own() -> Own {

@@ -1,7 +1,7 @@
 //! What this node knows of the others' disks, in memory and on its own disk: votes, log positions and starts that they
 //! have shown it. A start is durable before it is answered; the rest follows within a second, and nobody waits for it.
 
-use super::known::{Known, Life};
+use super::known::{Known, Own};
 use crate::machine::LoadFailed;
 use crate::machine::scan_all;
 use bytes::Bytes;
@@ -22,6 +22,8 @@ const BEHIND: &[u8] = b"known0";
 pub(crate) struct Memory {
     disk: Arc<dyn Disk>,
     held: Mutex<Held>,
+    /// Held by whoever makes durable what is not: who comes meanwhile waits for it.
+    saving: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -46,7 +48,7 @@ impl Memory {
             Ok(())
         })?;
         let held = Mutex::new(Held { lineage, known, unsaved: BTreeSet::new() });
-        Ok(Memory { disk, held })
+        Ok(Memory { disk, held, saving: tokio::sync::Mutex::default() })
     }
 
     /// Begins anew, in another cluster or none.
@@ -99,11 +101,12 @@ impl Memory {
         }
     }
 
-    /// Notes a start, durably. What was known before.
-    pub async fn started(&self, node: NodeId, start: (u64, Life)) -> Result<Known, DiskFailed> {
+    /// Notes a start, durably, of a disk that holds what is known of it: a copy that went back must not stand in the way of
+    /// the right one. What was known before.
+    pub async fn started(&self, node: NodeId, own: &Own) -> Result<Known, DiskFailed> {
         let before = self.of(node);
-        self.learn(node, &Known { start: Some(start), ..Known::default() });
-        if before.start != Some(start) {
+        if before.lost_by(own).is_none() {
+            self.learn(node, &Known { start: Some(own.start), ..Known::default() });
             self.save().await?;
         }
         Ok(before)
@@ -111,6 +114,7 @@ impl Memory {
 
     /// Makes durable what is not.
     pub async fn save(&self) -> Result<(), DiskFailed> {
+        let _turn = self.saving.lock().await;
         let written = {
             let mut held = self.held.lock();
             let unsaved = std::mem::take(&mut held.unsaved);

@@ -58,7 +58,7 @@ pub(crate) struct Recall {
 impl Recall {
     /// Whether this node may vote and acknowledge.
     pub fn is_answered(&self) -> bool {
-        *self.answered.borrow() || planted!(HandshakeSkipped)
+        (*self.answered.borrow() && !self.halt.halted()) || planted!(HandshakeSkipped)
     }
 
     /// Asks until all have answered. When enough have, this node takes part in Raft; it ends when one knows better, also
@@ -89,6 +89,13 @@ impl Recall {
             }
             runtime::sleep(if *self.answered.borrow() { ASK_LATER } else { ASK_EVERY }).await;
         }
+    }
+
+    /// Takes part no more until it has asked anew ([`Recall::ask`]): the node comes to belong to a cluster, and may have
+    /// belonged to it before.
+    pub fn hold_back(&self) {
+        self.raft.runtime_config().elect(false);
+        self.answered.replace(false);
     }
 
     /// From now on this node votes, acknowledges, and may stand for election.
@@ -142,7 +149,8 @@ impl Recall {
 
     async fn ask_one(&self, node: NodeId) -> Option<(NodeId, Known, StoredMembership)> {
         let (incarnation, life) = self.start;
-        let ask = pb::RecallAsk { incarnation, life: life.to_vec().into() };
+        let (vote, last) = self.log.reach();
+        let ask = Own { start: (incarnation, life), vote, last }.to_wire();
         let reply = self.call(node, recall_request::Body::Ask(ask)).await?;
         let (of, known) = Known::from_wire(reply.known?).ok()?;
         (of == self.peers.node()).then_some((node, known, need(reply.membership).ok()?))
@@ -152,8 +160,8 @@ impl Recall {
     pub async fn hear(&self, from: NodeId, body: recall_request::Body) -> Result<pb::RecallReply, Turned> {
         match body {
             recall_request::Body::Ask(ask) => {
-                let life = ask.life[..].try_into().map_err(|_| Turned::Unreadable)?;
-                let known = self.memory.started(from, (ask.incarnation, life)).await.map_err(|f| self.failed(f))?;
+                let own = Own::from_wire(ask).map_err(|_| Turned::Unreadable)?;
+                let known = self.memory.started(from, &own).await.map_err(|f| self.failed(f))?;
                 let membership = Some(self.membership().await?.to_wire());
                 Ok(pb::RecallReply { envelope: None, known: Some(known.to_wire(from)), membership })
             }
@@ -177,7 +185,8 @@ impl Recall {
             if node == self.peers.node() {
                 self.stands(Some(from), &known);
             } else if self.peers.knows_all([node.0].into_iter()) {
-                self.memory.learn(node, &known);
+                let (vote, last) = self.log.reach();
+                self.memory.learn(node, &known.within(vote, last));
             }
         }
         Ok(())
@@ -188,6 +197,9 @@ impl Recall {
         let (vote, last) = self.log.reach();
         let lost = known.lost_by(&Own { start: self.start, vote, last }).filter(|_| !planted!(HandshakeSkipped));
         if let Some(lost) = lost {
+            // It leads nobody from now on, nor stands for election, however long the node takes to end.
+            self.raft.runtime_config().elect(false);
+            self.raft.runtime_config().heartbeat(false);
             self.halt.halt(Fatal::WentBack(WentBack { known_by, lost }));
         }
         lost.is_none()
