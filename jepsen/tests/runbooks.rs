@@ -3,14 +3,12 @@
 
 use claviger_jepsen::cluster::Cluster;
 use claviger_jepsen::people::as_caller;
-use claviger_jepsen::stage::{alone, create, decrypt_as, encrypt, valid_calls};
+use claviger_jepsen::stage::{WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
 use claviger_jepsen::tool::{Tool, binary};
 use claviger_proto::v1::{MemberRole, NodeStatus, SealState};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-
-const KEY: &str = "tenants/default/keys/kept";
 
 /// Some code, and who runs it.
 struct Block {
@@ -45,7 +43,7 @@ struct Desk {
 impl Desk {
     async fn open(purpose: &str) -> Desk {
         let cluster = Cluster::start_open(3, purpose).await.unwrap();
-        create(&cluster, KEY).await.unwrap();
+        create(&cluster, WITNESS).await.unwrap();
         for custodian in &cluster.custodians {
             let here = |end: &str| cluster.folder.join(format!("{}.{end}", custodian.name));
             symlink(cluster.share(custodian), here("share")).unwrap();
@@ -132,7 +130,7 @@ fn a_node_that_was_restarted_is_opened() {
 fn a_lost_node_is_replaced_and_the_new_one_is_opened() {
     alone(async {
         let mut desk = Desk::open("runbook-lost").await.with("LOST", 3).with("NEW", 4);
-        let sealed = encrypt(&desk.cluster, 1, KEY, b"before").await.unwrap();
+        let sealed = encrypt(&desk.cluster, 1, WITNESS, b"before").await.unwrap();
         desk.cluster.node_mut(3).unwrap().kill().unwrap();
         desk.cluster.nodes.retain(|node| node.id() != 3);
         desk.follow("old-disk").await;
@@ -140,7 +138,7 @@ fn a_lost_node_is_replaced_and_the_new_one_is_opened() {
         desk.follow("restarted").await;
         let nodes = desk.nodes().await;
         assert!(nodes.iter().any(|node| node.node == 3 && node.wanted() == MemberRole::Retired));
-        let clear = decrypt_as(&desk.cluster, 4, &desk.cluster.service, KEY, &sealed).await.unwrap();
+        let clear = decrypt_as(&desk.cluster, 4, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
         assert_eq!(clear, b"before");
     });
 }
