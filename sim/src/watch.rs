@@ -15,6 +15,7 @@ use claviger_ledger::LedgerView;
 use claviger_world::network::{Frame, FrameKind, PeerCertificate};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often nodes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -35,10 +36,10 @@ impl Tap {
 }
 
 impl crate::network::Tap for Tap {
-    fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame) {
+    fn request(&self, from: PeerCertificate, to: NodeId, sent: Instant, frame: &Frame) {
         self.promises.clear.pass("a frame between nodes", &frame.body);
         match frame.kind {
-            FrameKind::Raft => self.promises.raft.request(from.claims, to, &frame.body),
+            FrameKind::Raft => self.promises.raft.request(from.claims, to, sent, &frame.body),
             FrameKind::Propose => self.heard.proposal(&frame.body),
             FrameKind::Barrier
             | FrameKind::Compare

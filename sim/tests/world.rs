@@ -19,6 +19,7 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 fn simulate<T>(future: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -467,7 +468,7 @@ fn a_snapshot_is_cut_in_the_middle_and_nothing_else_is() {
 struct Scribe(Mutex<Vec<String>>);
 
 impl Tap for Scribe {
-    fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame) {
+    fn request(&self, from: PeerCertificate, to: NodeId, _: Instant, frame: &Frame) {
         self.0.lock().push(format!("{} asks {to} {:?} {:?}", from.claims, frame.kind, frame.body));
     }
     fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>) {

@@ -22,12 +22,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use wires::Wires;
 
 /// Who hears everything that passes.
 pub trait Tap: Send + Sync {
-    /// A frame has come to node `to`. Called for a doubled one each time, for a lost one never.
-    fn request(&self, from: PeerCertificate, to: NodeId, frame: &Frame);
+    /// A frame has come to node `to`, and left `from` at `sent`: `from` may have died since, and begun another life.
+    /// Called for a doubled one each time, for a lost one never.
+    fn request(&self, from: PeerCertificate, to: NodeId, sent: Instant, frame: &Frame);
 
     /// The listener of node `from` has answered a frame of that kind of node `to`, who may never hear it.
     fn answer(&self, from: NodeId, to: NodeId, question: &Frame, answer: &Result<Bytes, String>);
@@ -56,6 +58,7 @@ struct Flight {
     station: Station,
     there: PeerCertificate,
     outside: bool,
+    sent: Instant,
     frame: Frame,
 }
 
@@ -146,7 +149,7 @@ impl Hub {
             return Err(CallFailed::Unreachable);
         };
         let (tx, rx) = oneshot::channel();
-        let flight = Flight { hub: self, from: here, station, there, outside, frame };
+        let flight = Flight { hub: self, from: here, station, there, outside, sent: Instant::now(), frame };
         // Not a task of the caller: what was sent arrives, whatever becomes of the sender.
         tokio::spawn(async move {
             if let Some(answer) = flight.go().await {
@@ -218,12 +221,12 @@ impl Flight {
 
     /// What the listener says, as a task of its node; nothing when that node dies of it, or before.
     async fn hear(&self) -> Option<Result<Bytes, String>> {
-        let Flight { hub, from, station, there, frame, .. } = self;
+        let Flight { hub, from, station, there, sent, frame, .. } = self;
         if station.context.is_dead() {
             return None;
         }
         hub.note(there.claims, from.claims, frame);
-        hub.tell(|tap| tap.request(*from, there.claims, frame));
+        hub.tell(|tap| tap.request(*from, there.claims, *sent, frame));
         let (listener, from, heard) = (station.listener.clone(), *from, frame.clone());
         let answer = station.context.spawn(async move { listener.hear(from, heard).await }).await.ok()?;
         hub.tell(|tap| tap.answer(there.claims, from.claims, frame, &answer));

@@ -16,8 +16,9 @@ use claviger_proto::peer::v1::{raft_reply, raft_request};
 use claviger_world::disk::Space;
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Term and node of a leader, or of a candidate.
 type Leader = (u64, u64);
@@ -40,8 +41,8 @@ struct Heard {
     /// The highest vote that was ever read from each disk.
     ballots: BTreeMap<NodeId, Ballot>,
     logs: BTreeMap<NodeId, Progress>,
-    /// Nodes whose disk has forgotten what it held.
-    gone_back: BTreeSet<NodeId>,
+    /// Nodes whose disk has forgotten what it held, and since when.
+    gone_back: BTreeMap<NodeId, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -89,11 +90,12 @@ impl Raft {
         Raft { board, heard: Mutex::default() }
     }
 
-    /// Hears the body of a Raft frame that `from` itself sent to `to`, when it is sent.
-    pub fn request(&self, from: NodeId, to: NodeId, body: &[u8]) {
+    /// Hears the body of a Raft frame that `from` itself sent to `to` at `sent`, when it arrives.
+    pub fn request(&self, from: NodeId, to: NodeId, sent: Instant, body: &[u8]) {
         let Ok(request) = pb::RaftRequest::decode(body) else { return };
         self.silent(
             from,
+            sent,
             match &request.body {
                 Some(
                     raft_request::Body::Append(_) | raft_request::Body::Offer(_) | raft_request::Body::Snapshot(_),
@@ -127,6 +129,7 @@ impl Raft {
         let Ok(reply) = pb::RaftReply::decode(body) else { return };
         self.silent(
             from,
+            Instant::now(),
             match &reply.body {
                 Some(raft_reply::Body::Append(_) | raft_reply::Body::Snapshot(_)) => Some("answers a leader"),
                 Some(raft_reply::Body::Vote(_)) => Some("answers a candidate"),
@@ -209,12 +212,13 @@ impl Raft {
     /// A node's disk was put back to what it was before: nobody may rest on what it says any more.
     pub fn went_back(&self, node: NodeId) {
         self.forget(node);
-        self.heard.lock().gone_back.insert(node);
+        self.heard.lock().gone_back.insert(node, Instant::now());
     }
 
-    /// What a node must not say once its disk went back.
-    fn silent(&self, from: NodeId, says: Option<&'static str>) {
-        let Some(says) = says.filter(|_| self.heard.lock().gone_back.contains(&from)) else { return };
+    /// What a node must not say once its disk went back. What it said before may still be on its way.
+    fn silent(&self, from: NodeId, at: Instant, says: Option<&'static str>) {
+        let gone_back = self.heard.lock().gone_back.get(&from).is_some_and(|since| at > *since);
+        let Some(says) = says.filter(|_| gone_back) else { return };
         self.board.broke(Promise::Raft, format!("node {from} {says}, on a disk that went back in time"));
     }
 

@@ -3,6 +3,10 @@
 use super::*;
 use crate::disk::Honesty;
 use claviger_world::disk::{Batch, Disk};
+use std::time::Duration;
+
+/// How long a frame is on its way.
+const ON_ITS_WAY: Duration = Duration::from_millis(5);
 
 fn leader((term, node): Leader) -> Option<pb::RaftLeaderId> {
     Some(pb::RaftLeaderId { term, node })
@@ -30,11 +34,16 @@ fn append(by: Leader, previous: Option<pb::RaftLogId>, entries: Vec<pb::RaftEntr
     request(raft_request::Body::Append(append))
 }
 
+/// A frame comes as soon as it is sent.
+fn hear(raft: &Raft, from: u64, to: u64, body: &[u8]) {
+    raft.request(NodeId(from), NodeId(to), Instant::now(), body);
+}
+
 /// A candidate asks a voter, which grants it, if `granted` says so.
 fn election(raft: &Raft, voter: u64, candidate: Leader, granted: bool) {
     let ask = pb::RaftVoteRequest { vote: vote(candidate, false), last: None, leadership_transfer: false };
     let question = request(raft_request::Body::Vote(ask));
-    raft.request(NodeId(candidate.1), NodeId(voter), &question);
+    hear(raft, candidate.1, voter, &question);
     let reply = pb::RaftVoteReply { vote: vote(candidate, false), granted, last: None };
     let reply = pb::RaftReply { envelope: None, body: Some(raft_reply::Body::Vote(reply)) };
     raft.answer(NodeId(voter), NodeId(candidate.1), &question, &reply.encode_to_vec());
@@ -58,11 +67,11 @@ const B: Leader = (2, 3);
 
 fn honest(raft: &Raft) {
     election(raft, 2, A, true);
-    raft.request(NodeId(1), NodeId(2), &append(A, None, vec![entry(1, A, "x"), entry(2, A, "y")]));
-    raft.request(NodeId(1), NodeId(3), &append(A, id(1, A), vec![entry(2, A, "y")]));
+    hear(raft, 1, 2, &append(A, None, vec![entry(1, A, "x"), entry(2, A, "y")]));
+    hear(raft, 1, 3, &append(A, id(1, A), vec![entry(2, A, "y")]));
     // The same term, and a greater number: such leader ids are one after the other.
     election(raft, 2, B, true);
-    raft.request(NodeId(3), NodeId(2), &append(B, id(1, A), vec![entry(2, B, "z")]));
+    hear(raft, 3, 2, &append(B, id(1, A), vec![entry(2, B, "z")]));
     election(raft, 2, A, false);
     raft.status(NodeId(2), 1, 2, 1);
     raft.status(NodeId(2), 2, 3, 2);
@@ -79,7 +88,7 @@ fn leaders_lead_as_themselves_and_logs_match() {
     for (from, body) in wrong {
         let story = async |raft: &Raft, _: &SimDisk| {
             honest(raft);
-            raft.request(NodeId(from), NodeId(2), &body);
+            hear(raft, from, 2, &body);
         };
         assert_eq!(broken(story), [Promise::Raft]);
     }
@@ -253,11 +262,15 @@ fn nobody_rests_on_a_disk_that_went_back() {
             honest(raft);
             raft.went_back(NodeId(2));
             raft.status(NodeId(1), 1, 2, 3);
+            tokio::time::advance(ON_ITS_WAY).await;
             then(raft);
         })
     };
     assert_eq!(after(&|raft| election(raft, 3, (5, 1), true)), [], "others vote");
     assert_eq!(after(&|raft| election(raft, 2, (5, 1), true)), [Promise::Raft]);
     assert_eq!(after(&|raft| election(raft, 2, (5, 1), false)), [Promise::Raft], "it is asked, and answers");
-    assert_eq!(after(&|raft| raft.request(NodeId(2), NodeId(1), &append((2, 2), None, vec![]))), [Promise::Raft]);
+    let leads = append((2, 2), None, vec![]);
+    assert_eq!(after(&|raft| hear(raft, 2, 1, &leads)), [Promise::Raft]);
+    let earlier = |raft: &Raft| raft.request(NodeId(2), NodeId(1), Instant::now() - ON_ITS_WAY, &leads);
+    assert_eq!(after(&earlier), [], "it led before, and that was still on its way");
 }
