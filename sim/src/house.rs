@@ -91,8 +91,8 @@ struct Dwelling {
     counts: bool,
     /// Its leave to join.
     ticket: Option<String>,
-    /// Whether a bit flipped of a snapshot that it was taking in: it may refuse one.
-    flipped: bool,
+    /// Whether it may refuse a snapshot: a bit flipped of one that it was taking in, or in the memory of whoever sends one.
+    may_refuse: bool,
 }
 
 impl Dwelling {
@@ -149,7 +149,7 @@ impl House {
                 belongs: n <= plan.nodes,
                 counts: n <= plan.nodes,
                 ticket: None,
-                flipped: false,
+                may_refuse: false,
             }
         };
         let dwellings = (1..=plan.nodes + plan.newcomers).map(|n| (NodeId(n), dwelling(n))).collect();
@@ -277,9 +277,11 @@ impl House {
     /// A bit has flipped in a node's memory.
     pub fn astray(&self, id: NodeId, after: u64) {
         self.trace.tell(id.0, "goes astray: a bit of its memory flips");
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+        let mut dwellings = self.dwellings.lock();
+        if let Some(dwelling) = dwellings.get_mut(&id) {
             dwelling.astray = Some(after);
         }
+        dwellings.values_mut().for_each(|dwelling| dwelling.may_refuse = true);
     }
 
     /// A sound state has come to a node that had gone astray, with a snapshot.
@@ -312,13 +314,13 @@ impl House {
     /// A bit of a snapshot that a node was taking in has flipped on its disk.
     pub fn flipped(&self, id: NodeId) {
         if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.flipped = true;
+            dwelling.may_refuse = true;
         }
     }
 
-    /// Whether that has ever happened to it.
-    pub fn was_flipped(&self, id: NodeId) -> bool {
-        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.flipped)
+    /// Whether it may refuse a snapshot.
+    pub fn may_refuse(&self, id: NodeId) -> bool {
+        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.may_refuse)
     }
 
     /// The disk of a node was put back to what it was before.

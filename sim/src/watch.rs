@@ -83,7 +83,7 @@ pub fn look(scene: &Scene) {
         let (open, installed) = (life.node.is_open(), status.installed_index);
         scene.promises.proven.look(life.id, Seen { life: life.number, open, installed, trusted: status.trusted });
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
-        let sound = ledger.figures().snapshots_refused == 0 || scene.house.was_flipped(life.id);
+        let sound = ledger.figures().snapshots_refused == 0 || scene.house.may_refuse(life.id);
         scene
             .board
             .expect(Promise::Sound, sound, || format!("node {} refuses a snapshot that nothing has harmed", life.id));
