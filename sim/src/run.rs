@@ -220,6 +220,8 @@ impl Stage {
         self.end_faults().await;
         self.all_open().await;
         self.nobody_astray().await;
+        // A node that slept through a seal-all is open until it hears of it.
+        self.all_come_to_the_furthest().await;
         self.all_open().await;
         scene.over.store(true, Ordering::Relaxed);
         scene.trace.tell(0, "clients stop");
@@ -306,8 +308,7 @@ impl Stage {
             }
             scene.board.expect(Promise::Liveness, good, || format!("key {key} is not enabled in calm: {seen:?}"));
         }
-        let furthest = scene.house.lives().iter().map(|life| life.node.ledger().view().revision().index).max();
-        self.all_come_to(furthest.unwrap_or(0)).await;
+        self.all_come_to_the_furthest().await;
         let kept = scene.promises.ciphertexts.spread(OPENED_AT_THE_END);
         // Who is on its way into the cluster, or out of it, was waited for by nobody.
         let house = &scene.house;
@@ -329,6 +330,13 @@ impl Stage {
             }
         }
         scene.over.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until every node has applied what any of them has by now.
+    async fn all_come_to_the_furthest(&self) {
+        let lives = self.scene.house.lives();
+        let furthest = lives.iter().map(|life| life.node.ledger().view().revision().index).max();
+        self.all_come_to(furthest.unwrap_or(0)).await;
     }
 
     /// What must be true in the end.
