@@ -41,5 +41,6 @@ undated!(
     OfferShareResponse
 );
 undated!(SealNodeResponse, TransferLeaderResponse, GetAuditHeadResponse);
+undated!(BeginRecoveryResponse, GetRecoveryResponse, ConsentToRecoveryResponse);
 // What a node says of itself needs no quorum, and its revision may be ahead of what a reading elsewhere would wait for.
 undated!(GetClusterStatusResponse);

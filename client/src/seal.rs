@@ -60,6 +60,30 @@ impl Client {
             .await
     }
 
+    /// Has the node that is asked ask its custodians for a mandate to go on alone, or tells how far that is. Ask one node
+    /// alone, see [`Client::each`].
+    pub async fn begin_recovery(&self) -> Result<v1::BeginRecoveryResponse, Error> {
+        let ask = v1::BeginRecoveryRequest {};
+        self.call(Repeat::Always, ask, |channel, ask| async move { SealClient::new(channel).begin_recovery(ask).await })
+            .await
+    }
+
+    /// The mandate that the node asks for, for whoever is to sign it.
+    pub async fn recovery(&self) -> Result<v1::GetRecoveryResponse, Error> {
+        let ask = v1::GetRecoveryRequest {};
+        self.call(Repeat::Always, ask, |channel, ask| async move { SealClient::new(channel).get_recovery(ask).await })
+            .await
+    }
+
+    /// Brings one custodian's signature under a mandate. *Once*: a second time it is a duplicate.
+    pub async fn consent_to_recovery(
+        &self,
+        ask: v1::ConsentToRecoveryRequest,
+    ) -> Result<v1::ConsentToRecoveryResponse, Error> {
+        let send = |channel, ask| async move { SealClient::new(channel).consent_to_recovery(ask).await };
+        self.call(Repeat::Unsent, ask, send).await
+    }
+
     /// Seals the node that is asked. *Once*; ask one node alone, see [`Client::each`].
     pub async fn seal_node(&self) -> Result<v1::SealNodeResponse, Error> {
         let ask = v1::SealNodeRequest {};

@@ -472,6 +472,27 @@ def header(lineage, txn_public, digests):
     return head + u32(1) + txn_public + b"".join(digests)
 
 
+def mandate(lineage, sharing):
+    """The custodians of a sharing have one node go on alone; enough of them sign, each with their share."""
+    identity = lambda i: lp(b"spiffe://example.org/claviger/custodian/c" + str(i).encode())
+    n, k = sharing["count"], sharing["threshold"]
+    holders = [
+        identity(i) + lp(b"age1c%d" % i) + fill(i) + u8(i) + share["digest"] + share["proof_key"]
+        for i, share in enumerate(sharing["shares"], start=1)
+    ]
+    custodians = u16(1) + lp(sharing["region"].encode()) + u32(sharing["epoch"]) + u8(k) + listed(*holders)
+    heir = u64(9) + fill(13) + fill(17, 16) + u8(1)
+    said = u16(1) + lineage + u64(2) + heir + u8(1) + u64(4) + u64(3) + u64(57) + fill(0x60) + fill(0x61, 16) + u64(1_700_000_000_000)
+    digest = sha256(b"claviger/v1/mandate\0", said)
+    consents = []
+    for i, share in list(enumerate(sharing["shares"], start=1))[n - k :]:
+        fields = share_fields(lineage, sharing["region"].encode(), sharing["epoch"], k, n, i)
+        seed = kdf(share["y"], "claviger/v1/share-proof-key", ctx(*fields), 32)
+        challenge = digest + u8(i) + identity(i)
+        consents.append(u8(i) + ed_sign(seed, b"claviger/v1/share-proof\0" + ctx(lp(challenge))))
+    return {"bytes": said, "digest": digest, "custodians": sha256(custodians), "signed": said + custodians + listed(*consents)}
+
+
 def batch(lineage, place):
     key, grant = place["key"], place["grant"]
     relies = listed(u8(1) + key + u64(7), u8(1) + grant + u64(8), u8(2) + u64(9), u8(3) + key[:17] + u64(10))
@@ -673,6 +694,7 @@ def vectors():
             header(lineage, ed_public(ring.txn), [root_commitment(root, lineage, 1), sha256(u32(2), custodians, static), fill(3), fill(4), fill(5)]),
             ring.txn,
         ),
+        "mandate": mandate(lineage, sharing[0]),
         "batch": signed(b"claviger/v1/batch\0", batch(lineage, place), ring.txn),
         "members": members(lineage),
         "transit": transit(lineage, root),

@@ -1,7 +1,7 @@
 //! The runbooks in `deploy/runbooks`: every block of code in them is run as it stands, in the order of its runbook, by whoever
 //! is named behind its language.
 
-use claviger_jepsen::cluster::Cluster;
+use claviger_jepsen::cluster::{Cluster, SETTLED_WITHIN};
 use claviger_jepsen::people::as_caller;
 use claviger_jepsen::stage::{WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
 use claviger_jepsen::tool::{Tool, binary};
@@ -23,7 +23,9 @@ fn blocks(name: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
-        if let Some(who) = line.strip_prefix("```sh ") {
+        if line.contains("Open it: [restarted.md]") {
+            blocks.push(Block { who: "another runbook".into(), code: "restarted".into() });
+        } else if let Some(who) = line.strip_prefix("```sh ") {
             let code: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
             blocks.push(Block { who: who.into(), code: code.join("\n") });
         } else {
@@ -76,13 +78,14 @@ impl Desk {
         self.variables.iter().fold(tool, |tool, (name, value)| tool.with(name, value))
     }
 
-    /// Follows a runbook from its beginning to its end.
+    /// Follows a runbook from its beginning to its end, and another one where it says so.
     async fn follow(&mut self, name: &str) {
         for block in blocks(name) {
-            if block.who == "host" {
-                self.start_host(&block.code).await;
-            } else {
-                self.run(name, &block);
+            match &block.who[..] {
+                "another runbook" => Box::pin(self.follow(&block.code)).await,
+                "host" => self.start_host(&block.code).await,
+                "host survivor" => self.start_again(&block.code).await,
+                _ => self.run(name, &block),
             }
         }
     }
@@ -100,13 +103,32 @@ impl Desk {
         let id = self.variables.iter().find(|(name, _)| *name == "NEW").unwrap().1.parse().unwrap();
         let (tool, ticket) = (self.tool("host"), self.cluster.folder.join(format!("node{id}.ticket")));
         let node = self.cluster.newcomer(id).unwrap();
-        std::fs::copy(ticket, node.config().with_file_name(format!("node{id}.ticket"))).unwrap();
+        let (address, there) = (node.address(), node.config().with_file_name(format!("node{id}.ticket")));
+        if ticket.exists() {
+            std::fs::copy(ticket, there).unwrap();
+        }
+        self.variables.push(("SURVIVOR", address.to_string()));
+        self.cluster.start_by(id, code, &tool).await.unwrap();
+    }
+
+    /// The one node that is left has ended by itself, and is started again.
+    async fn start_again(&mut self, code: &str) {
+        let tool = self.tool("host");
+        let [node] = &mut self.cluster.nodes[..] else { panic!("one node is left") };
+        let (_, said) = node.wait_end(SETTLED_WITHIN).unwrap();
+        assert!(said.contains("the custodians have given their mandate"), "{said}");
+        let id = node.id();
         self.cluster.start_by(id, code, &tool).await.unwrap();
     }
 
     async fn nodes(&self) -> Vec<NodeStatus> {
         self.cluster.status().await.unwrap().nodes
     }
+}
+
+/// The lineage as people read it.
+async fn lineage(cluster: &Cluster) -> String {
+    cluster.status().await.unwrap().lineage.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is(nodes: &[NodeStatus], id: u64, state: SealState) -> bool {
@@ -135,7 +157,6 @@ fn a_lost_node_is_replaced_and_the_new_one_is_opened() {
         desk.cluster.nodes.retain(|node| node.id() != 3);
         desk.follow("old-disk").await;
         desk.follow("lost-node").await;
-        desk.follow("restarted").await;
         let nodes = desk.nodes().await;
         assert!(nodes.iter().any(|node| node.node == 3 && node.wanted() == MemberRole::Retired));
         let clear = decrypt_as(&desk.cluster, 4, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
@@ -150,7 +171,6 @@ fn three_nodes_become_five() {
         for id in [4, 5] {
             desk = desk.with("NEW", id);
             desk.follow("grow-to-five").await;
-            desk.follow("restarted").await;
         }
         assert_eq!(desk.nodes().await.iter().filter(|node| node.votes).count(), 5);
     });
@@ -160,8 +180,8 @@ fn three_nodes_become_five() {
 fn everything_is_sealed_kept_and_opened_again() {
     alone(async {
         let mut desk = Desk::open("runbook-seal").await;
-        let lineage = desk.cluster.status().await.unwrap().lineage;
-        desk = desk.with("LINEAGE", lineage.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+        let lineage = lineage(&desk.cluster).await;
+        desk = desk.with("LINEAGE", lineage);
         desk.follow("keep-a-snapshot").await;
         desk.follow("seal-everything").await;
         assert!([1, 2, 3].iter().all(|id| desk.cluster.node(*id).is_ok()));
@@ -169,6 +189,60 @@ fn everything_is_sealed_kept_and_opened_again() {
         assert!([1, 2, 3].iter().all(|id| is(&nodes, *id, SealState::Sealed)), "{nodes:?}");
         desk.follow("restarted").await;
         valid_calls(&desk.cluster).await.unwrap();
+    });
+}
+
+#[test]
+fn one_survivor_of_three_goes_on_alone_and_grows_again() {
+    alone(async {
+        let mut desk = Desk::open("runbook-quorum").await;
+        let sealed = encrypt(&desk.cluster, 1, WITNESS, b"before").await.unwrap();
+        let survivor = desk.cluster.node(1).unwrap().address();
+        desk = desk.with("SURVIVOR", survivor);
+        let refused = desk.tool("operator").run(&["operator", "recover", "--addr", &survivor.to_string()]).unwrap();
+        assert!(refused.code != 0 && refused.stderr.contains("they answer"), "{}", refused.text());
+        for id in [2, 3] {
+            desk.cluster.node_mut(id).unwrap().kill().unwrap();
+        }
+        let mut lost = desk.cluster.nodes.split_off(1);
+        desk.follow("quorum-lost").await;
+        let clear = decrypt_as(&desk.cluster, 1, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
+        assert_eq!(clear, b"before");
+        valid_calls(&desk.cluster).await.unwrap();
+        // The lost ones come back together: they would be a majority of what they know.
+        lost.iter_mut().for_each(|node| node.start(&desk.cluster.folder).unwrap());
+        for node in &mut lost {
+            let (_, said) = node.wait_end(SETTLED_WITHIN).unwrap();
+            assert!(said.contains("this node was removed from its cluster"), "{said}");
+        }
+        desk = desk.with("NEW", 4);
+        desk.follow("grow-to-five").await;
+        let clear = decrypt_as(&desk.cluster, 4, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
+        assert_eq!(clear, b"before");
+    });
+}
+
+#[test]
+fn a_snapshot_is_given_to_a_new_node_that_goes_on_with_it() {
+    alone(async {
+        let mut desk = Desk::open("runbook-restore").await;
+        let sealed = encrypt(&desk.cluster, 1, WITNESS, b"before").await.unwrap();
+        let lineage = lineage(&desk.cluster).await;
+        desk = desk.with("LINEAGE", lineage).with("NEW", 9);
+        desk.follow("keep-a-snapshot").await;
+        create(&desk.cluster, "tenants/default/keys/after").await.unwrap();
+        desk.cluster.nodes.iter_mut().for_each(|node| _ = node.kill().unwrap());
+        desk.cluster.nodes.clear();
+        desk.follow("nothing-left").await;
+        let clear = decrypt_as(&desk.cluster, 9, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
+        assert_eq!(clear, b"before");
+        valid_calls(&desk.cluster).await.unwrap();
+        assert!(
+            encrypt(&desk.cluster, 9, "tenants/default/keys/after", b"x").await.is_err(),
+            "what came after is lost"
+        );
+        desk = desk.with("NEW", 10);
+        desk.follow("grow-to-five").await;
     });
 }
 

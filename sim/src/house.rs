@@ -91,6 +91,10 @@ struct Dwelling {
     counts: bool,
     /// Its leave to join.
     ticket: Option<String>,
+    /// Whether it may end to carry a mandate out.
+    inherits: bool,
+    /// Whether it was lost with others, and has come back: it must hear that it has left.
+    back: bool,
     /// Whether it may refuse a snapshot: a bit flipped of one that it was taking in, or in the memory of whoever sends one.
     may_refuse: bool,
 }
@@ -149,6 +153,8 @@ impl House {
                 belongs: n <= plan.nodes,
                 counts: n <= plan.nodes,
                 ticket: None,
+                inherits: false,
+                back: false,
                 may_refuse: false,
             }
         };
@@ -206,6 +212,32 @@ impl House {
     /// A node is about to leave for good: it may end by itself, and is not started again.
     pub fn retires(&self, id: NodeId) {
         self.lose(id, RETIRES);
+    }
+
+    /// A node may end, to go on alone.
+    pub fn inherits(&self, id: NodeId) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            dwelling.inherits = true;
+        }
+    }
+
+    /// Nodes that were lost with others, and stand on their own disks.
+    pub fn may_come_back(&self) -> Vec<NodeId> {
+        let dwellings = self.dwellings.lock();
+        let may = |d: &Dwelling| d.lost.as_deref() == Some(WITH_OTHERS) && d.on_its_own_disk() && !d.hurt;
+        dwellings.iter().filter(|(_, d)| may(d) && d.astray.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    /// One of them is started again, though the cluster has gone on without it.
+    pub fn comes_back(&self, id: NodeId) {
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            (dwelling.lost, dwelling.back, dwelling.counts) = (None, true, false);
+        }
+    }
+
+    /// Whether it has not heard yet that it has left.
+    pub fn is_back(&self, id: NodeId) -> bool {
+        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.back)
     }
 
     /// The present life of a node, if it is on.
@@ -488,6 +520,15 @@ impl House {
         if retires && why.contains("was removed from its cluster") {
             return;
         }
+        if self.dwellings.lock().get(&id).is_some_and(|d| d.inherits) && why.contains("given their mandate") {
+            return;
+        }
+        if self.is_back(id) && why.contains("was removed from its cluster") {
+            if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+                dwelling.back = false;
+            }
+            return self.lose(id, RETIRES);
+        }
         if self.dwellings.lock().get(&id).is_some_and(|d| d.set_back) && why.contains(WENT_BACK) {
             return self.lose(id, why);
         }
@@ -538,6 +579,8 @@ impl House {
     }
 }
 
+/// Why nodes are lost where one goes on alone.
+pub const WITH_OTHERS: &str = "is lost with most others";
 /// What a node says of a disk that was put back.
 const WENT_BACK: &str = "went back in time";
 

@@ -11,6 +11,7 @@ pub mod door;
 pub mod entropy;
 pub mod eye;
 pub mod faults;
+pub mod heir;
 pub mod history;
 pub mod house;
 pub mod hunt;

@@ -172,7 +172,7 @@ fn trusted(scene: &Scene, begun: &Begun) -> bool {
     let now = UnixMs(crate::house::GENESIS_TIME.0 + scene.trace.elapsed().as_millis() as u64);
     let proof = begun.proof.clone();
     let chain = Chain::walk(proof.founding, proof.links, proof.roster);
-    chain.is_ok_and(|chain| begun.signed.trusted(&chain, &Lineage(lineage.0), now).is_ok())
+    chain.is_ok_and(|chain| begun.signed.trusted(&chain, begun.mandate.as_ref(), &Lineage(lineage.0), now).is_ok())
 }
 
 /// Somebody with a share, on their way to a ceremony.

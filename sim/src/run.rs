@@ -3,6 +3,7 @@
 use crate::clients::{Client, change_rights};
 use crate::dice::number_of;
 use crate::faults::{FELT_MAX, strike, usual_disk, usual_weather};
+use crate::heir::{another_comes_back, one_goes_on_alone};
 use crate::history::{Ask, Seen};
 use crate::house::{House, Life};
 use crate::network::{Hub, Weather};
@@ -226,6 +227,11 @@ impl Stage {
         scene.over.store(true, Ordering::Relaxed);
         scene.trace.tell(0, "clients stop");
         self.drain(busy).await;
+        if one_goes_on_alone(scene).await {
+            self.all_open().await;
+            another_comes_back(scene).await;
+            self.all_open().await;
+        }
         people.iter().for_each(JoinHandle::abort);
     }
 

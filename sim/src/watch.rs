@@ -82,6 +82,10 @@ pub fn look(scene: &Scene) {
         let status = ledger.status();
         let (open, installed) = (life.node.is_open(), status.installed_index);
         scene.promises.proven.look(life.id, Seen { life: life.number, open, installed, trusted: status.trusted });
+        let early = open && ledger.alone().is_some();
+        scene
+            .board
+            .expect(Promise::Roster, !early, || format!("node {} is open before its generation has begun", life.id));
         scene.promises.raft.status(life.id, life.number, status.term, status.applied_index);
         let sound = ledger.figures().snapshots_refused == 0 || scene.house.may_refuse(life.id);
         scene

@@ -4,6 +4,7 @@ use crate::custody::{self, Opened};
 use crate::failure::Failure;
 use crate::offer;
 use crate::output::{Out, Report};
+use crate::recover;
 use crate::settings::Settings;
 use clap::{Args, Subcommand};
 use claviger_core::roster::CustodianKeys;
@@ -62,6 +63,19 @@ pub enum Verb {
     /// Offer a share to open the cluster.
     #[command(after_help = OFFER_EXAMPLES)]
     Offer(Bring),
+    /// Agree, with a share, that one node goes on alone.
+    #[command(after_help = recover::CONSENT_EXAMPLES)]
+    Consent(Consent),
+}
+
+/// A share that signs.
+#[derive(Args)]
+pub struct Consent {
+    #[command(flatten)]
+    bring: Bring,
+    /// Sign: without it the mandate is only shown.
+    #[arg(long)]
+    yes: bool,
 }
 
 /// New keys.
@@ -104,6 +118,9 @@ pub async fn run(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, F
         Verb::Show(ask) => show(&ask.file),
         Verb::Verify(ask) => verify(&ask),
         Verb::Offer(ask) => offer::offer(&ask.share, &ask.identity, settings, out).await,
+        Verb::Consent(Consent { bring, yes }) => {
+            recover::consent(&bring.share, &bring.identity, yes, settings, out).await
+        }
     }
 }
 

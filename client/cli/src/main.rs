@@ -18,6 +18,7 @@ mod members;
 mod offer;
 mod operator;
 mod output;
+mod recover;
 mod reencrypt;
 mod role;
 mod settings;

@@ -12,6 +12,7 @@ use claviger_core::chain::Chain;
 use claviger_core::chance::Chance;
 use claviger_core::codec::Canonical;
 use claviger_core::header::HeaderLink;
+use claviger_core::mandate::SignedMandate;
 use claviger_core::name::{Identity, Lineage, Signature};
 use claviger_core::roster::{Founding, Roster};
 use claviger_core::time::UnixMs;
@@ -38,11 +39,15 @@ pub fn trusted(begun: v1::BeginUnsealResponse, lineage: Option<&Lineage>, now: U
     let founding = Founding::from_bytes(&begun.founding).map_err(unread)?;
     let signed = SignedCeremonyKey { key, signature };
     let lineage = lineage.copied().unwrap_or(signed.key.lineage);
-    let chain = chain(&begun, founding.clone()).ok_or_else(|| {
+    let mandate = match begun.mandate.is_empty() {
+        true => None,
+        false => Some(SignedMandate::from_bytes(&begun.mandate).map_err(unread)?),
+    };
+    let chain = chain(&begun.founding, &begun.links, &begun.roster).ok_or_else(|| {
         Failure::new("the share stays here: the node does not prove how its cluster stands")
             .next("ask the operators which node they opened the ceremony on")
     })?;
-    signed.trusted(&chain, &lineage, now).map_err(|why| {
+    signed.trusted(&chain, mandate.as_ref(), &lineage, now).map_err(|why| {
         Failure::new(format!("the share stays here: {why}"))
             .next("check --addr, this machine's clock, and ask the operators which node they opened the ceremony on")
     })?;
@@ -55,10 +60,10 @@ pub fn trusted(begun: v1::BeginUnsealResponse, lineage: Option<&Lineage>, now: U
     Ok(Trusted { key: signed.key, founding, ceremony })
 }
 
-/// The header chain that the answer proves itself with.
-fn chain(begun: &v1::BeginUnsealResponse, founding: Founding) -> Option<Chain> {
-    let links = begun.links.iter().map(|link| HeaderLink::from_bytes(link).ok()).collect::<Option<Vec<_>>>()?;
-    Chain::walk(founding, links, Roster::from_bytes(&begun.roster).ok()?).ok()
+/// The header chain that an answer proves itself with.
+pub fn chain(founding: &[u8], links: &[bytes::Bytes], roster: &[u8]) -> Option<Chain> {
+    let links = links.iter().map(|link| HeaderLink::from_bytes(link).ok()).collect::<Option<Vec<_>>>()?;
+    Chain::walk(Founding::from_bytes(founding).ok()?, links, Roster::from_bytes(roster).ok()?).ok()
 }
 
 /// Opens the share, begins or finds the ceremony, and brings the one to the other.
@@ -76,7 +81,7 @@ pub async fn offer(share: &Path, identity: &Path, settings: &Settings, out: &Out
 }
 
 /// Who brings the share: a certificate's bearer, who must be the share's holder.
-fn bearer(client: &Client, opened: &Opened) -> Result<Identity, Failure> {
+pub fn bearer(client: &Client, opened: &Opened) -> Result<Identity, Failure> {
     let (holder, told) = (&opened.file.holder, client.identity());
     let bearer = told.parse().ok().filter(|bearer| bearer == holder);
     bearer.ok_or_else(|| {

@@ -6,6 +6,7 @@ use crate::files::{self, Readers};
 use crate::members;
 use crate::offer;
 use crate::output::{Out, Report};
+use crate::recover;
 use crate::settings::Settings;
 use crate::snapshot;
 use crate::status::{self, Status};
@@ -99,7 +100,10 @@ pub enum Verb {
     /// Put a new node in the place of another.
     #[command(after_help = members::REPLACE_EXAMPLES)]
     Replace(members::Replace),
-    /// Save the state into a file, or look at one.
+    /// Have one node go on alone, when most voters are lost.
+    #[command(after_help = recover::EXAMPLES)]
+    Recover,
+    /// Save the state into a file, look at one, or give one to a new node.
     #[command(after_help = snapshot::EXAMPLES, subcommand)]
     Snapshot(snapshot::Verb),
 }
@@ -170,6 +174,7 @@ pub async fn run(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, F
         Verb::Promote(ask) => members::promote(&ask, settings, out).await,
         Verb::Remove(ask) => members::remove(&ask, settings, out).await,
         Verb::Replace(ask) => members::replace(&ask, settings, out).await,
+        Verb::Recover => recover::begin(settings).await,
         Verb::Snapshot(verb) => snapshot::run(verb, settings).await,
     }
 }

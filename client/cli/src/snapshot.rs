@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 pub const EXAMPLES: &str = "\
 Examples:
   claviger operator snapshot save --out monday.snapshot
-  claviger operator snapshot inspect monday.snapshot";
+  claviger operator snapshot inspect monday.snapshot
+  claviger operator snapshot restore monday.snapshot --addr 10.0.0.9:7001";
 const SAVE_EXAMPLES: &str = "\
 Writes the state of the cluster, as it is now, into a file: records, header chain and state hash, all of it ciphertext or \
 public. It is checked while it comes, and appears under its name when it is whole. A sealed cluster can be saved too. What \
@@ -34,6 +35,16 @@ Examples:
   claviger operator snapshot inspect monday.snapshot \\
       --lineage 8d2c5f0a6e8c4b1f9b3a7d6e5c4f3a2b1c0d9e8f7a6b5c4d3e2f1a0b9c8d7e6f";
 
+const RESTORE_EXAMPLES: &str = "\
+Gives a snapshot to one new node, named by --addr, that belongs to no cluster: for when no node is left. The node checks all \
+of it and keeps it as ciphertext. To go on with it the node needs a mandate of the custodians whose shares the file shows; \
+it begins the next generation, in which every node of the file has left for ever. Whatever was changed after the file was \
+saved is lost, and what was destroyed since is there again.
+
+Examples:
+  claviger operator snapshot restore monday.snapshot --addr 10.0.0.9:7001
+  claviger operator recover --addr 10.0.0.9:7001    # then: asks the custodians";
+
 /// Bytes read at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
@@ -46,6 +57,17 @@ pub enum Verb {
     /// Say what a file holds, and whether it is to be believed.
     #[command(after_help = INSPECT_EXAMPLES)]
     Inspect(Inspect),
+    /// Give a file to a new node, to go on with it.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(Restore),
+}
+
+/// Which.
+#[derive(Args)]
+pub struct Restore {
+    /// The file to give.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
 }
 
 /// Where to.
@@ -75,6 +97,7 @@ pub async fn run(verb: Verb, settings: &Settings) -> Result<Report, Failure> {
     match verb {
         Verb::Save(ask) => save(&ask, settings).await,
         Verb::Inspect(ask) => inspect(&ask),
+        Verb::Restore(ask) => restore(&ask, settings).await,
     }
 }
 
@@ -102,6 +125,43 @@ fn inspect(ask: &Inspect) -> Result<Report, Failure> {
     Ok(report(&ask.file, &inspected))
 }
 
+/// The file is read twice: what the node would refuse is refused here, with the reason.
+async fn restore(ask: &Restore, settings: &Settings) -> Result<Report, Failure> {
+    let nodes = settings.client()?.each();
+    let [(endpoint, node)] = &nodes[..] else {
+        return Err(Failure::new("which node?").next("name the new node with --addr HOST:PORT"));
+    };
+    read(&ask.file)?;
+    let file = std::fs::File::open(&ask.file).map_err(|e| files::at(&ask.file, e))?;
+    let answer = node.restore_snapshot(pieces(file)).await?;
+    let (lineage, image) = (hex::encode(&answer.lineage), hex::encode(&answer.image));
+    let json: Value = json!({
+        "node": endpoint.to_string(), "lineage": lineage, "generation": answer.generation, "revision": answer.revision,
+        "image": image,
+    });
+    let text = format!(
+        "{endpoint} holds the snapshot\nlineage     {lineage}\ngeneration  {}\nrevision    {}\nimage       {image}\n\
+         next: claviger operator recover --addr {endpoint}",
+        answer.generation, answer.revision,
+    );
+    Ok(Report::new(json, text))
+}
+
+/// The bytes of a file; a piece that cannot be read ends the stream as if the connection had broken.
+fn pieces(file: std::fs::File) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send + 'static {
+    futures_util::stream::unfold(Some(file), |file| async move {
+        let (mut file, mut piece) = (file?, vec![0; PIECE_BYTES]);
+        match file.read(&mut piece) {
+            Ok(0) => None,
+            Ok(count) => {
+                piece.truncate(count);
+                Some((Ok(piece.into()), Some(file)))
+            }
+            Err(failed) => Some((Err(failed), None)),
+        }
+    })
+}
+
 fn read(path: &Path) -> Result<Inspected, Failure> {
     let mut file = std::fs::File::open(path).map_err(|e| files::at(path, e))?;
     let (mut reader, mut piece) = (FileReader::default(), vec![0; PIECE_BYTES]);
@@ -115,7 +175,7 @@ fn read(path: &Path) -> Result<Inspected, Failure> {
 }
 
 fn report(path: &Path, inspected: &Inspected) -> Report {
-    let Inspected { header, chain, custodians, records, end, node } = inspected;
+    let Inspected { header, progress, chain, custodians, records, node, .. } = inspected;
     let name = |pick: fn(&claviger_core::roster::Genesis) -> String| {
         chain.founding().map(|founding| pick(&founding.genesis)).unwrap_or_default()
     };
@@ -129,7 +189,7 @@ fn report(path: &Path, inspected: &Inspected) -> Report {
         "generation": header.generation, "revision": header.sequence, "cluster_time_ms": header.time.0,
         "last_entry": { "term": header.last.term, "index": header.last.index },
         "state_hash": { "shared": header.shared.to_string(), "local": header.local.to_string() },
-        "links": chain.length(), "members": members, "records": counted, "bytes": end.bytes, "signed_by": node.0,
+        "links": chain.length(), "members": members, "records": counted, "bytes": progress.bytes, "signed_by": node.0,
         "shares": shares.map(|(epoch, threshold, holders)| {
             json!({ "epoch": epoch, "threshold": threshold, "holders": holders })
         }),
@@ -148,7 +208,7 @@ fn report(path: &Path, inspected: &Inspected) -> Report {
         header.time.0,
         header.shared,
         header.local,
-        end.bytes,
+        progress.bytes,
         members.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
         node.0,
     );

@@ -433,6 +433,18 @@ impl seal_server::Seal for Fake {
     async fn offer_share(&self, _: Request<v1::OfferShareRequest>) -> Reply<v1::OfferShareResponse> {
         Err(Status::unimplemented("fake"))
     }
+    async fn begin_recovery(&self, _: Request<v1::BeginRecoveryRequest>) -> Reply<v1::BeginRecoveryResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn get_recovery(&self, _: Request<v1::GetRecoveryRequest>) -> Reply<v1::GetRecoveryResponse> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn consent_to_recovery(
+        &self,
+        _: Request<v1::ConsentToRecoveryRequest>,
+    ) -> Reply<v1::ConsentToRecoveryResponse> {
+        Err(Status::unimplemented("fake"))
+    }
     async fn seal_node(&self, _: Request<v1::SealNodeRequest>) -> Reply<v1::SealNodeResponse> {
         self.answer("SealNode", &[], None)?;
         Ok(Response::new(v1::SealNodeResponse {}))
@@ -465,6 +477,12 @@ impl cluster_server::Cluster for Fake {
     }
     type SaveSnapshotStream = Flow<v1::SaveSnapshotResponse>;
     async fn save_snapshot(&self, _: Request<v1::SaveSnapshotRequest>) -> Reply<Self::SaveSnapshotStream> {
+        Err(Status::unimplemented("fake"))
+    }
+    async fn restore_snapshot(
+        &self,
+        _: Request<Streaming<v1::RestoreSnapshotRequest>>,
+    ) -> Reply<v1::RestoreSnapshotResponse> {
         Err(Status::unimplemented("fake"))
     }
     async fn create_join_ticket(&self, _: Request<v1::CreateJoinTicketRequest>) -> Reply<v1::CreateJoinTicketResponse> {

@@ -2,7 +2,7 @@
 
 use crate::codec::Canonical;
 use crate::crypto;
-use crate::header::HeaderLink;
+use crate::header::{Header, HeaderLink};
 use crate::name::{Digest, Lineage, VerifyingKey};
 use crate::record::{RecordKey, Table};
 use crate::roster::{Founding, Genesis, Roster};
@@ -102,15 +102,19 @@ impl Chain {
         };
         let link = HeaderLink::from_bytes(&put.value).ok()?;
         let placed = put.key == RecordKey::numbered(Table::Header, link.header.number) && headers.next().is_none();
-        let roster_digest = link.header.roster;
+        let (roster_digest, mandate) = (link.header.roster, link.header.mandate.clone());
         let mut chain = self.extend(link).filter(|_| placed)?;
         match roster.next() {
             Some(put) => chain.roster = Some(self.newer_roster(&put.key, &put.value, roster_digest)?),
+            // A mandate is one node's: nobody else is left.
+            None if mandate.is_some() => return None,
             // A link names another roster only together with that roster.
             None if self.head.as_ref()?.header.roster != roster_digest => return None,
             None => (),
         }
-        roster.next().is_none().then_some(chain)
+        let alone = mandate
+            .is_none_or(|mandate| chain.roster.as_ref().is_some_and(|left| left.is_left_to(&mandate.mandate.heir)));
+        (alone && roster.next().is_none()).then_some(chain)
     }
 
     fn newer_roster(&self, key: &RecordKey, value: &[u8], digest: Digest) -> Option<Roster> {
@@ -123,7 +127,7 @@ impl Chain {
         let (head, next) = (self.head.as_ref()?, &link.header);
         let before = &head.header;
         let placed = next.number == before.number + 1 && next.previous == crypto::sha256(&[&head.to_bytes()]);
-        let same = next.lineage == before.lineage && next.generation == before.generation;
+        let same = next.lineage == before.lineage && self.generation_after(next) == Some(next.generation);
         let renewed = next.txn_key.number == before.txn_key.number.wrapping_add(1);
         let keyed = next.txn_key == before.txn_key || renewed;
         let later = next.seal_epoch >= before.seal_epoch && next.root >= before.root;
@@ -135,6 +139,19 @@ impl Chain {
         chain.txn_keys.insert(next.txn_key.number, next.txn_key.public);
         chain.head = Some(link);
         Some(chain)
+    }
+
+    /// Which generation a link has to be of: that of the one before, or the next one by a mandate of the custodians, who
+    /// stay the same.
+    fn generation_after(&self, next: &Header) -> Option<u64> {
+        let before = &self.head.as_ref()?.header;
+        match &next.mandate {
+            None => Some(before.generation),
+            Some(mandate) => {
+                let mandated = mandate.follows(self) && next.custodians == before.custodians;
+                mandated.then_some(mandate.mandate.generation)
+            }
+        }
     }
 
     /// The newest link.

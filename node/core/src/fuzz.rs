@@ -12,6 +12,7 @@ use crate::envelope::{
 use crate::header::{Header, HeaderLink};
 use crate::kem::{KemPublic, SealedBox};
 use crate::key::{Algorithm, KeyRecord, KeyState, KeyVersion, Labels};
+use crate::mandate::{Mandate, SignedMandate};
 use crate::mark::Mark;
 use crate::name::{
     CeremonyId, Digest, Identity, KeyId, KeyName, Lineage, MaterialId, NodeId, RequestId, Segment, Signature, TxnId,
@@ -255,6 +256,8 @@ fn records(bytes: &[u8]) {
 
 fn roster_and_headers(bytes: &[u8]) {
     canonical::<Header>(bytes);
+    canonical::<Mandate>(bytes);
+    canonical::<SignedMandate>(bytes);
     canonical::<HeaderLink>(bytes);
     canonical::<Roster>(bytes);
     canonical::<Custodians>(bytes);
@@ -318,7 +321,7 @@ fn snapshot(bytes: &[u8]) {
 fn snapshot_file(bytes: &[u8]) {
     let read = |cut: usize| {
         let mut reader = FileReader::default();
-        reader.feed(&bytes[..cut]).and_then(|()| reader.feed(&bytes[cut..]))?;
+        reader.feed(&bytes[..cut]).and_then(|_| reader.feed(&bytes[cut..]))?;
         reader.finish().map(|inspected| inspected.header)
     };
     let whole = read(bytes.len());
@@ -347,13 +350,14 @@ mod tests {
     fn seeds_are_read() {
         let all: Vec<_> = seeds().into_iter().chain(claviger_fuzz::vectors()).collect();
         let text = |seed: &[u8]| String::from_utf8(seed.to_vec()).unwrap_or_default();
-        let read: [(&str, Reads); 13] = [
+        let read: [(&str, Reads); 14] = [
             ("ciphertext", |b| Ciphertext::parse(b).is_ok()),
             ("share payload", |b| Share::from_payload(b).is_ok()),
             ("signed batch", |b| SignedBatch::from_bytes(b).is_ok()),
             ("transaction", |b| Txn::from_bytes(b).is_ok()),
             ("genesis", |b| Genesis::from_bytes(b).is_ok()),
             ("header link", |b| HeaderLink::from_bytes(b).is_ok()),
+            ("mandate", |b| SignedMandate::from_bytes(b).is_ok()),
             ("slot", |b| SlotRecord::from_bytes(b).is_ok()),
             ("page", |b| Page::from_bytes(b).is_ok()),
             ("stream header", |b| StreamHeader::parse(b).is_ok()),

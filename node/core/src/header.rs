@@ -2,10 +2,13 @@
 //! transaction key T of the link before it; the first by the T that the genesis names.
 
 use crate::codec::{Canonical, Malformed, Reader, Writer};
+use crate::mandate::{MANDATE_BYTES_MAX, SignedMandate};
 use crate::name::{Digest, Lineage, Signature};
 use crate::txn::TxnKey;
 
 const FORMAT: u16 = 1;
+/// A link that begins a generation.
+const FORMAT_MANDATED: u16 = 2;
 const LINK_DOMAIN: &[u8] = b"claviger/v1/header\0";
 
 /// One link, as it is signed.
@@ -35,6 +38,8 @@ pub struct Header {
     pub custodians: Digest,
     /// SHA-256 of the sealed keyring record.
     pub keyring: Digest,
+    /// By what right the generation is another than that of the link before: none in a link that begins none.
+    pub mandate: Option<Box<SignedMandate>>,
 }
 
 impl Header {
@@ -49,16 +54,22 @@ impl Header {
 
 impl Canonical for Header {
     fn write(&self, w: &mut Writer) {
-        w.u16(FORMAT).raw(&self.lineage.0).u64(self.generation).u64(self.number).raw(&self.previous.0);
+        let format = if self.mandate.is_some() { FORMAT_MANDATED } else { FORMAT };
+        w.u16(format).raw(&self.lineage.0).u64(self.generation).u64(self.number).raw(&self.previous.0);
         w.u32(self.root).u64(self.seal_epoch).u32(self.txn_key.number).raw(&self.txn_key.public.0);
         for digest in [&self.root_commitment, &self.slots, &self.roster, &self.custodians, &self.keyring] {
             w.raw(&digest.0);
         }
+        if let Some(mandate) = &self.mandate {
+            w.lp(&mandate.to_bytes());
+        }
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        if r.u16()? != FORMAT {
-            return Err(Malformed::Unknown);
-        }
+        let mandated = match r.u16()? {
+            FORMAT => false,
+            FORMAT_MANDATED => true,
+            _ => return Err(Malformed::Unknown),
+        };
         Ok(Header {
             lineage: Lineage::read(r)?,
             generation: r.u64()?,
@@ -72,6 +83,10 @@ impl Canonical for Header {
             roster: Digest::read(r)?,
             custodians: Digest::read(r)?,
             keyring: Digest::read(r)?,
+            mandate: match mandated {
+                true => Some(Box::new(SignedMandate::from_bytes(r.lp(MANDATE_BYTES_MAX)?)?)),
+                false => None,
+            },
         })
     }
 }

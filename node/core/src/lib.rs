@@ -24,6 +24,7 @@ pub mod kem;
 pub mod key;
 pub mod keyring;
 pub mod lthash;
+pub mod mandate;
 pub mod mark;
 pub mod material;
 pub mod mutants;

@@ -56,6 +56,10 @@ mutants! {
     FollowerConfirms "follower-confirms";
     /// A transaction key that was renewed still signs.
     SupersededStillSigns "superseded-still-signs";
+    /// One custodian too few gives a mandate.
+    MandateOfTooFew "mandate-of-too-few";
+    /// A node that goes on alone is opened before its generation begins.
+    OpenedAlone "opened-alone";
     /// A node that was retired is still listened to.
     RetiredStillHeard "retired-still-heard";
     /// The mark of what was durable is not compared with what there is.

@@ -131,6 +131,24 @@ impl Roster {
             && once(|m| &m.disk.0)
     }
 
+    /// Whether nobody but this voter is present.
+    pub fn is_left_to(&self, heir: &Member) -> bool {
+        self.member(heir.node) == Some(heir)
+            && self.present() == BTreeSet::from([heir.node])
+            && heir.role == Role::Voter
+    }
+
+    /// The roster of the epoch after this one in which that node, an old member or a new one, is left alone.
+    /// Whether it may follow, [`Roster::leads_to`] says.
+    pub fn left_to(&self, heir: &Member) -> Roster {
+        let mut members: Vec<Member> =
+            self.members.iter().map(|member| Member { role: Role::Retired, ..member.clone() }).collect();
+        members.retain(|member| member.node != heir.node);
+        members.push(heir.clone());
+        members.sort_unstable_by_key(|member| member.node);
+        Roster { epoch: self.epoch + 1, members, before: self.voters() }
+    }
+
     fn in_role(&self, is: impl Fn(Role) -> bool) -> BTreeSet<NodeId> {
         self.members.iter().filter(|m| is(m.role)).map(|m| m.node).collect()
     }

@@ -35,7 +35,7 @@ const CHUNK: u8 = 1;
 const END: u8 = 2;
 
 /// A place in Raft's log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPlace {
     /// The term that its leader led in.
     pub term: u64,

@@ -9,8 +9,9 @@ use claviger_core::crypto::{SigningKey, sha256, verify_batch, verify_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::kem::KemSecret;
 use claviger_core::keyring::Keyring;
+use claviger_core::mandate::{Gathering, Ground, Mandate, SignedMandate};
 use claviger_core::mark::{Ballot, Mark, Position};
-use claviger_core::name::{Digest, DiskId, Lineage, NodeId, Signature, TxnId};
+use claviger_core::name::{Digest, DiskId, Lineage, NodeId, Signature, TxnId, VerifyingKey};
 use claviger_core::record::RecordKey;
 use claviger_core::roster::{Genesis, Member, Role, Roster};
 use claviger_core::secret::Secret32;
@@ -98,12 +99,40 @@ fn header_links_sign_alike() {
         roster: Digest([3; 32]),
         custodians: Digest([4; 32]),
         keyring: Digest([5; 32]),
+        mandate: None,
     };
     assert_eq!(header.to_bytes(), bytes(&v["bytes"]));
     let read = Header::from_bytes(&bytes(&v["bytes"])).unwrap();
     let link = HeaderLink { header: read, signature: Signature(array(&v["signature"])) };
     assert!(verify_header(&link, &keyring().txn_key().public));
     assert_eq!(keyring().sign_header(header), link);
+}
+
+#[test]
+fn mandates_are_signed_alike() {
+    let v = vectors("mandate");
+    let mandate = Mandate {
+        lineage: lineage(),
+        generation: 2,
+        heir: Member { node: NodeId(9), key: VerifyingKey([13; 32]), disk: DiskId([17; 16]), role: Role::Voter },
+        ground: Ground::Survivor(LogPlace { term: 4, leader: 3, index: 57 }),
+        head: Digest([0x60; 32]),
+        nonce: [0x61; 16],
+        expires: UnixMs(1_700_000_000_000),
+    };
+    assert_eq!(mandate.to_bytes(), bytes(&v["bytes"]));
+    assert_eq!(mandate.digest().0, array(&v["digest"]));
+    let signed = SignedMandate::from_bytes(&bytes(&v["signed"])).unwrap();
+    assert_eq!((&signed.mandate, sha256(&[&signed.custodians.to_bytes()]).0), (&mandate, array(&v["custodians"])));
+    assert_eq!(signed.to_bytes(), bytes(&v["signed"]));
+    // Each signature counts, for whoever gathers them.
+    let mut gathering = Gathering::new(mandate, signed.custodians.clone());
+    let last = signed.consents.len() - 1;
+    for (n, consent) in signed.consents.iter().enumerate() {
+        let holder = &signed.custodians.holders[usize::from(consent.index) - 1].keys.identity;
+        let whole = gathering.consent(UnixMs(1), holder, consent.index, consent.signature).unwrap();
+        assert_eq!(whole.cloned(), (n == last).then(|| signed.clone()));
+    }
 }
 
 fn records(key: RecordKey, grant: RecordKey) -> Txn {

@@ -81,12 +81,28 @@ impl Acquaint {
         let address = self.peers.address(to).ok_or(CallFailed::Unreachable)?;
         let base = (*self.peers.chain()).clone();
         let mut announced = Vec::new();
-        if let Some(ahead) = self.gather(&address, lineage, base, &mut announced).await? {
-            self.believe(ahead).await?;
+        match self.gather(&address, lineage, base, &mut announced).await {
+            Ok(Some(ahead)) => self.believe(ahead).await?,
+            Ok(None) => (),
+            Err(failed @ CallFailed::Refused(_)) => return self.unless_superseded(&address, lineage, failed).await,
+            Err(failed) => return Err(failed),
         }
         announced.into_iter().for_each(|said| self.peers.hear_address(said));
         self.unless_retired();
         Ok(())
+    }
+
+    /// What does not follow from this node's chain may be a later generation, which custodians have begun without what this
+    /// node knows: then it has left, like everybody but their heir.
+    async fn unless_superseded(&self, address: &str, lineage: Lineage, failed: CallFailed) -> Result<(), CallFailed> {
+        let other = self.gather(address, lineage, Chain::default(), &mut Vec::new()).await?.ok_or(failed.clone())?;
+        let generation = |chain: &Chain| chain.head().map_or(0, |link| link.header.generation);
+        let own = other.chain.roster().and_then(|roster| roster.member(self.peers.node()));
+        let retired = own.is_none_or(|line| line.role == Role::Retired);
+        if generation(&other.chain) > generation(&self.peers.chain()) && retired {
+            self.halt.halt(Fatal::Retired);
+        }
+        Err(failed)
     }
 
     /// How a cluster stands that this node does not belong to yet, as whoever listens there proves it.

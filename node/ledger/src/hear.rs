@@ -51,6 +51,9 @@ impl Ear {
         // theirs is answered, else nodes that start at once would wait for each other; and so is how the cluster stands, which
         // proves itself: whoever was retired hears of it though nobody has a leader.
         let always = matches!(frame.kind, FrameKind::Recall | FrameKind::Acquaint);
+        if frame.kind != FrameKind::Acquaint && self.peers.alone().is_some() {
+            return Err(Turned::Alone.to_string());
+        }
         if !always && !self.recall.is_answered() {
             return Err(Turned::Asking.to_string());
         }

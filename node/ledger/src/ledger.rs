@@ -1,44 +1,37 @@
 //! The handle: everything that the rest of the node does with the ledger.
 
-use crate::acquaint::{Acquaint, Acquainted};
-use crate::bank::Bank;
+mod belonging;
+mod start;
+
+pub use belonging::Met;
+pub(crate) use start::not_loaded;
+
+use crate::acquaint::Acquaint;
 use crate::barrier::Barrier;
 use crate::figures::Figures;
 use crate::hear::Ear;
-use crate::install::Installer;
 use crate::keeper::Keeper;
-use crate::machine::{LoadFailed, Machine, lineage_of};
-use crate::mark::{Marker, compare};
-use crate::node_files::{Found, NodeFiles};
+use crate::node_files::NodeFiles;
 use crate::peers::Peers;
 use crate::propose::Proposer;
-use crate::purge::{Bounds, Purger};
 use crate::raft::Raft;
 use crate::raft::intake::Intake;
 use crate::raft::log::Log;
-use crate::raft::network::Links;
-use crate::raft::store::{Stage, Store};
-use crate::recall::{Memory, Recall};
-use crate::usher::Usher;
-use crate::witness::{Verdict, Witness};
-use crate::words::{
-    Author, Fatal, InitializeFailed, LedgerConfig, Observer, PinRefused, Proof, ProposeFailed, RaftRole, Revision,
-    StartFailed, Status, Timings, Unavailable, Unknown, World,
-};
+use crate::raft::store::Stage;
+use crate::recall::Recall;
+use crate::witness::Verdict;
+use crate::words::{Author, LedgerConfig, ProposeFailed, RaftRole, Revision, Status, Unavailable, Unknown};
 use crate::{Halt, LedgerView};
 use bytes::Bytes;
-use claviger_core::address::Announcement;
-use claviger_core::name::{DiskId, Lineage, NodeId, TxnId, VerifyingKey};
+use claviger_core::name::{DiskId, NodeId, TxnId};
 use claviger_core::planted;
 use claviger_core::record::View;
-use claviger_core::roster::{Genesis, Roster};
 use claviger_core::txn::{Conflict, Effect, Outcome, SignedBatch, Txn};
-use claviger_world::disk::{BoxFuture, DiskFailed};
-use claviger_world::entropy::fresh;
-use claviger_world::network::{CallFailed, Frame, PeerCertificate};
+use claviger_world::disk::{BoxFuture, Disk};
+use claviger_world::network::{Frame, PeerCertificate};
 use claviger_world::runtime::{self, Instant};
 use claviger_world::watch;
-use openraft::{Config, EmptyNode, ServerState, SnapshotPolicy};
+use openraft::ServerState;
 use openraft_rt::WatchReceiver;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,30 +41,13 @@ use std::time::Duration;
 /// Longest wait for news of a leader before a barrier is asked for again.
 const RETRY_MS: u64 = 25;
 
-/// Longest that the beginning of Raft waits for what others know of this node's disk.
-const ANSWERED_WAIT: Duration = Duration::from_secs(10);
-
-/// A cluster that a node has been told of, with the proof.
-pub struct Met(Acquainted);
-
-impl Met {
-    /// Its members.
-    pub fn roster(&self) -> Option<&Roster> {
-        self.0.ahead.chain.roster()
-    }
-
-    /// The genesis that the lineage is the hash of.
-    pub fn genesis(&self) -> Option<&Genesis> {
-        self.0.ahead.chain.founding().map(|founding| &founding.genesis)
-    }
-}
-
 /// One node's part of the ledger. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger(Arc<Parts>);
 
 struct Parts {
     config: LedgerConfig,
+    disk: Arc<dyn Disk>,
     files: Arc<NodeFiles>,
     peers: Arc<Peers>,
     raft: Raft,
@@ -91,48 +67,6 @@ struct Parts {
 }
 
 impl Ledger {
-    /// Reads the disk, proves what it holds, and joins Raft. `observer` may be told things before this returns.
-    pub async fn start(config: LedgerConfig, world: World, observer: Arc<dyn Observer>) -> Result<Ledger, StartFailed> {
-        let halt = Halt::new(observer.clone());
-        let (files, log) = open_disk(&config, &world, &halt).await?;
-        let lineage = files.genesis().as_ref().map(lineage_of);
-        let bank = Bank::current(&*world.disk).map_err(not_loaded)?;
-        let machine = Machine::load(&bank.of(world.disk.clone()), lineage).map_err(not_loaded)?;
-        let (disk, chunk_bytes) = (world.disk.clone(), config.timings.snapshot_chunk_bytes);
-        let store = Store::open(disk, log.clone(), machine, observer, halt.clone(), chunk_bytes).map_err(not_loaded)?;
-        if log.purged() > store.last() {
-            return Err(StartFailed::Damaged("the state is older than the beginning of Raft's log"));
-        }
-        let stage = store.stage();
-        let intake = Intake::open(world.disk.clone(), stage.clone()).await.map_err(StartFailed::Disk)?;
-        let (node, disk, addresses) = (config.node, files.disk_id(), config.addresses.clone());
-        let peers = Peers::new(node, disk, world.network.clone(), addresses, files.genesis(), stage.clone());
-        let peers = Arc::new(peers);
-        if let Some(ahead) = files.chain()? {
-            peers.run_ahead(ahead);
-        }
-        files.announced()?.into_iter().for_each(|said| peers.hear_address(said));
-        let raft_config = raft_config(&config)?;
-        let memory = Arc::new(Memory::load(world.disk.clone(), lineage).map_err(not_loaded)?);
-        let links = Links { peers: peers.clone(), stage: stage.clone(), memory: memory.clone() };
-        let raft = Raft::new(node.0, raft_config, links, log.clone(), store).await;
-        let raft = raft.map_err(|fatal| StartFailed::Raft(fatal.to_string()))?;
-        let start = (files.incarnation(), fresh(&*world.entropy).spend());
-        let answered = watch::channel(false).0;
-        let recall = Recall {
-            peers: peers.clone(),
-            raft: raft.clone(),
-            log: log.clone(),
-            memory,
-            halt: halt.clone(),
-            start,
-            answered,
-        };
-        let parts = Parts::new(config, world, files, peers, raft, log, stage, intake, Arc::new(recall), halt);
-        parts.begin();
-        Ok(Ledger(Arc::new(parts)))
-    }
-
     /// This node.
     pub fn node(&self) -> NodeId {
         self.0.config.node
@@ -148,102 +82,8 @@ impl Ledger {
         self.0.files.incarnation()
     }
 
-    /// The pinned genesis.
-    pub fn genesis(&self) -> Option<Genesis> {
-        self.0.files.genesis()
-    }
-
-    /// The pinned lineage.
-    pub fn lineage(&self) -> Option<Lineage> {
-        self.0.peers.lineage()
-    }
-
-    /// Pins a genesis, durably. The same one again is fine. Until then no peer is listened to.
-    pub async fn pin_genesis(&self, genesis: &Genesis) -> Result<Lineage, PinRefused> {
-        let (parts, genesis) = (self.0.clone(), genesis.clone());
-        to_the_end(async move { parts.pin(genesis).await }).await
-    }
-
-    /// How a cluster stands that this node does not belong to yet, as whoever listens at `address` proves it from the
-    /// lineage on.
-    pub async fn meet(&self, address: &str, lineage: Lineage) -> Result<Met, CallFailed> {
-        self.0.acquaint.meet(address, lineage).await.map(Met)
-    }
-
-    /// Pins the genesis of a cluster whose newest roster has this node with this disk, durably. The same one again is fine.
-    pub async fn join(&self, met: Met) -> Result<Lineage, PinRefused> {
-        let parts = self.0.clone();
-        to_the_end(async move { parts.join(met).await }).await
-    }
-
-    /// What proves to others how the cluster stands; none before the founding.
-    pub fn proof(&self) -> Option<Proof> {
-        self.0.acquaint.proof()
-    }
-
-    /// The newest roster that this node has proven: its records may be behind it.
-    pub fn roster(&self) -> Option<Roster> {
-        self.0.peers.roster()
-    }
-
-    /// Whether the bearer of that key was a member once and is none any more.
-    pub fn has_left(&self, key: &VerifyingKey) -> bool {
-        self.0.peers.has_left(key)
-    }
-
-    /// Everybody whom this node could ask: the members, and whoever is configured and has not left.
-    pub fn others(&self) -> BTreeSet<NodeId> {
-        self.0.peers.others()
-    }
-
-    /// Where a node listens for its peers: as it announced, else as configured.
-    pub fn address(&self, node: NodeId) -> Option<String> {
-        self.0.peers.address(node)
-    }
-
-    /// Tells the others where this node listens, from now on.
-    pub fn announce(&self, said: Announcement) {
-        self.0.peers.announce(said);
-    }
-
-    /// Forgets a genesis that came to nothing. Refused once the log or the machine holds a founding. When Raft has begun
-    /// with it, the observer is told [`Fatal::Abandoned`]: the next start clears what it left.
-    pub async fn abandon_genesis(&self) -> Result<(), PinRefused> {
-        let parts = self.0.clone();
-        to_the_end(async move { parts.abandon().await }).await
-    }
-
-    /// Whether log or machine holds a founding, or anything but blank and membership entries: then it cannot be
-    /// abandoned.
-    pub fn founding_begun(&self) -> bool {
-        self.0.log.begun() || self.0.stage.machine.lock().begun()
-    }
-
-    /// Begins Raft with these voters, on one node, once, when all have pinned the genesis.
-    pub async fn initialize(&self, voters: &BTreeSet<NodeId>) -> Result<(), InitializeFailed> {
-        if self.lineage().is_none() || !self.0.peers.knows_all(voters.iter().map(|v| v.0)) {
-            return Err(InitializeFailed::NotFounded);
-        }
-        self.answered().await?;
-        let members: BTreeMap<u64, EmptyNode> = voters.iter().map(|v| (v.0, EmptyNode {})).collect();
-        self.0.raft.initialize(members).await.map_err(|failed| match failed.api_error() {
-            Some(_) => InitializeFailed::Begun,
-            None => InitializeFailed::Stopped,
-        })
-    }
-
-    /// A node that has started in the middle of a founding asks the others first, like any other.
-    async fn answered(&self) -> Result<(), InitializeFailed> {
-        let mut answered = self.0.recall.answered.subscribe();
-        match runtime::timeout(ANSWERED_WAIT, answered.until(|answered| answered.then_some(()))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) => Err(InitializeFailed::Stopped),
-            Err(_) => Err(InitializeFailed::NotFounded),
-        }
-    }
-
-    /// Proposes the founding batch, signed with the T that the genesis names.
-    pub async fn propose_founding(&self, batch: SignedBatch, deadline: Duration) -> Result<Outcome, ProposeFailed> {
+    /// Proposes a batch that was signed before: the founding, by the T that the genesis names, or what begins a generation.
+    pub async fn propose_signed(&self, batch: SignedBatch, deadline: Duration) -> Result<Outcome, ProposeFailed> {
         self.0.proposer.propose_signed(batch, deadline).await
     }
 
@@ -493,7 +333,7 @@ impl Ledger {
 }
 
 #[cfg(test)]
-use {crate::raft::picture::Picture, crate::raft::snapshot::Image};
+use {crate::install::Installer, crate::raft::picture::Picture, crate::raft::snapshot::Image};
 
 #[cfg(test)]
 impl Ledger {
@@ -525,238 +365,6 @@ impl Ledger {
     }
 }
 
-impl Parts {
-    #[allow(clippy::too_many_arguments, reason = "the one place where a ledger is put together")]
-    fn new(
-        config: LedgerConfig,
-        world: World,
-        files: NodeFiles,
-        peers: Arc<Peers>,
-        raft: Raft,
-        log: Log,
-        stage: Arc<Stage>,
-        intake: Intake,
-        recall: Arc<Recall>,
-        halt: Halt,
-    ) -> Parts {
-        let timings = config.timings;
-        let limit = Duration::from_millis(timings.election_max_ms);
-        let barrier = Arc::new(Barrier::new(peers.clone(), raft.clone(), world.clock.clone(), limit));
-        let proposer = Arc::new(Proposer::new(peers.clone(), raft.clone(), stage.clone()));
-        let witness = Witness { peers: peers.clone(), raft: raft.clone(), stage: stage.clone() };
-        let witness = Arc::new(witness);
-        let seen = (stage.view.read().revision().cluster_time, world.clock.awake_and_asleep());
-        let keeper = Arc::new(Keeper {
-            proposer: proposer.clone(),
-            raft: raft.clone(),
-            stage: stage.clone(),
-            witness: witness.clone(),
-            world,
-            timings,
-            seen: Mutex::new(seen),
-            checked: Mutex::new(0),
-            looked: Mutex::new(0),
-        });
-        let files = Arc::new(files);
-        let acquaint =
-            Acquaint { peers: peers.clone(), stage: stage.clone(), files: files.clone(), halt: halt.clone() };
-        let acquaint = Arc::new(acquaint);
-        let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
-        let ear = Ear {
-            peers: ear_peers,
-            raft: ear_raft,
-            installer: Installer::new(raft.clone(), log.clone()),
-            barrier: ear_barrier,
-            witness,
-            recall: recall.clone(),
-            intake: intake.clone(),
-            acquaint: acquaint.clone(),
-        };
-        let (ear, pinning, tasks) = (Arc::new(ear), tokio::sync::Mutex::default(), Mutex::default());
-        Parts {
-            config,
-            files,
-            peers,
-            raft,
-            log,
-            stage,
-            intake,
-            acquaint,
-            proposer,
-            barrier,
-            keeper,
-            ear,
-            recall,
-            halt,
-            pinning,
-            tasks,
-        }
-    }
-
-    async fn pin(&self, genesis: Genesis) -> Result<Lineage, PinRefused> {
-        let _turn = self.pinning.lock().await;
-        self.files.pin(&self.config, &genesis).await?;
-        let lineage = lineage_of(&genesis);
-        self.remember_of(lineage).await?;
-        self.peers.pin(Some(genesis));
-        Ok(lineage)
-    }
-
-    /// What is known of others' disks is of the cluster that is pinned: in another one it begins anew.
-    async fn remember_of(&self, lineage: Lineage) -> Result<(), PinRefused> {
-        if self.peers.lineage() == Some(lineage) {
-            return Ok(());
-        }
-        self.recall.memory.forget(Some(lineage)).await.map_err(PinRefused::Disk).inspect_err(|failed| self.lost(failed))
-    }
-
-    async fn join(&self, Met(Acquainted { ahead, announced }): Met) -> Result<Lineage, PinRefused> {
-        let _turn = self.pinning.lock().await;
-        let genesis = self.files.pin_joined(&self.config, &ahead, &announced).await?;
-        let lineage = lineage_of(&genesis);
-        self.remember_of(lineage).await?;
-        let asks = self.peers.lineage() != Some(lineage);
-        if asks {
-            self.recall.hold_back();
-        }
-        self.peers.pin(Some(genesis));
-        self.peers.run_ahead(ahead);
-        announced.into_iter().for_each(|said| self.peers.hear_address(said));
-        if asks {
-            self.tasks.lock().push(runtime::spawn(self.recall.clone().ask()));
-        }
-        Ok(lineage)
-    }
-
-    /// The log is closed first: what is looked at then is what there will ever be.
-    async fn abandon(&self) -> Result<(), PinRefused> {
-        let _turn = self.pinning.lock().await;
-        if self.files.genesis().is_none() && self.log.closed() {
-            return Ok(());
-        }
-        if !self.log.close() {
-            return Err(PinRefused::Begun);
-        }
-        if self.stage.machine.lock().begun() {
-            self.log.reopen();
-            return Err(PinRefused::Begun);
-        }
-        if self.log.is_empty() { self.unpin().await } else { self.end_founding().await }
-    }
-
-    async fn unpin(&self) -> Result<(), PinRefused> {
-        self.files.unpin().await.inspect_err(|failed| self.lost(failed))?;
-        self.peers.pin(None);
-        self.log.reopen();
-        Ok(())
-    }
-
-    async fn end_founding(&self) -> Result<(), PinRefused> {
-        self.files.abandon().await.inspect_err(|failed| self.lost(failed))?;
-        self.peers.pin(None);
-        self.halt.halt(Fatal::Abandoned);
-        Ok(())
-    }
-
-    fn lost(&self, failed: &PinRefused) {
-        if let PinRefused::Disk(failed) = failed {
-            self.halt.halt(Fatal::Disk(failed.clone()));
-        }
-    }
-
-    fn begin(&self) {
-        let (barrier, proposer, keeper) = (self.barrier.clone(), self.proposer.clone(), self.keeper.clone());
-        let (metrics, log, halt) = (self.raft.metrics(), self.log.clone(), self.halt.clone());
-        let (raft, stage, node) = (self.raft.clone(), self.stage.clone(), self.config.node);
-        let usher = Arc::new(Usher { raft, stage, node });
-        let purger = Purger {
-            raft: self.raft.clone(),
-            log: self.log.clone(),
-            stage: self.stage.clone(),
-            intake: self.intake.clone(),
-            bounds: Bounds::of(&self.config.timings),
-        };
-        *self.tasks.lock() = vec![
-            runtime::spawn(purger.run()),
-            runtime::spawn(self.log.clone().keep_marked()),
-            runtime::spawn(self.recall.clone().ask()),
-            runtime::spawn(self.recall.clone().remember()),
-            runtime::spawn(async move { barrier.run().await }),
-            runtime::spawn(proposer.run()),
-            runtime::spawn(keeper.run()),
-            runtime::spawn(usher.run()),
-            runtime::spawn(self.acquaint.clone().run()),
-            runtime::spawn(guard(metrics, log, halt)),
-        ];
-    }
-}
-
-/// Opens the folder: nothing is written to it before its mark agrees with what its tables hold.
-async fn open_disk(config: &LedgerConfig, world: &World, halt: &Halt) -> Result<(NodeFiles, Log), StartFailed> {
-    let disk = &world.disk;
-    let found = Found::read(config, &**disk)?;
-    let marker = Arc::new(Marker::open(disk.clone())?);
-    let open = || Log::open(disk.clone(), marker.clone(), halt.clone()).map_err(not_opened);
-    let mut log = open()?;
-    compare(found.disk(), marker.found(), log.reach())?;
-    let new = DiskId(fresh(&*world.entropy).spend());
-    let (id, abandoned) = (found.disk().map_or(new, |(id, _)| id), found.abandoned());
-    marker.prepare(id, abandoned || found.disk().is_none()).await.map_err(StartFailed::Disk)?;
-    let files = NodeFiles::take(found, config.node, id, disk.clone()).await.map_err(StartFailed::Disk)?;
-    if abandoned {
-        log = open()?;
-    }
-    marker.begin(files.incarnation(), log.reach()).await.map_err(StartFailed::Disk)?;
-    Ok((files, log))
-}
-
-/// Does what must not stop half way, though its caller may be gone.
-async fn to_the_end<T: Send + 'static>(
-    doing: impl Future<Output = Result<T, PinRefused>> + Send + 'static,
-) -> Result<T, PinRefused> {
-    let ended = DiskFailed { doing: "changing the genesis", cause: "the node is ending".into() };
-    runtime::spawn(doing).await.unwrap_or(Err(PinRefused::Disk(ended)))
-}
-
-/// Tells the node when Raft stops by itself.
-async fn guard(
-    mut metrics: impl WatchReceiver<crate::raft::Watch, openraft::RaftMetrics<crate::raft::Types>>,
-    log: Log,
-    halt: Halt,
-) {
-    let died = metrics.wait_until(|m| m.running_state.is_err()).await;
-    // A closed log refuses what Raft would append, and that ends it.
-    if log.closed() {
-        return halt.halt(Fatal::Abandoned);
-    }
-    let why = match died.map(|m| m.running_state) {
-        Ok(Err(fatal)) => fatal.to_string(),
-        Ok(Ok(())) | Err(_) => "its task is gone".into(),
-    };
-    halt.halt(Fatal::Raft(why));
-}
-
-fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
-    let Timings { heartbeat_ms, election_min_ms, election_max_ms, .. } = config.timings;
-    let raft = Config {
-        cluster_name: config.cluster.to_string(),
-        heartbeat_interval: heartbeat_ms,
-        election_timeout_min: election_min_ms,
-        election_timeout_max: election_max_ms,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(config.timings.snapshot_entries),
-        // How much is kept is decided in `purge.rs`.
-        max_in_snapshot_log_to_keep: u64::MAX,
-        replication_lag_threshold: config.timings.snapshot_entries,
-        enable_pre_vote: Some(true),
-        // Not before others have said what they know of this node's disk.
-        enable_elect: false,
-        enable_leader_restore: Some(false),
-        quorum_loss_probe_interval: Some(2 * election_max_ms),
-        ..Config::default()
-    };
-    raft.validate().map(Arc::new).map_err(|e| StartFailed::Config(e.to_string()))
-}
-
 /// How far each node's log is known to be that of this one, where this one leads.
 fn matched(metrics: &openraft::RaftMetrics<crate::raft::Types>) -> BTreeMap<NodeId, u64> {
     let replication = metrics.replication.iter().flatten();
@@ -770,26 +378,5 @@ fn role(state: ServerState) -> RaftRole {
         ServerState::Follower => RaftRole::Follower,
         ServerState::Learner => RaftRole::Learner,
         ServerState::Shutdown => RaftRole::Stopped,
-    }
-}
-
-fn not_loaded(failed: LoadFailed) -> StartFailed {
-    match failed {
-        LoadFailed::Disk(failed) => StartFailed::Disk(failed),
-        LoadFailed::Damaged(what) => StartFailed::Damaged(what),
-    }
-}
-
-fn not_opened(fatal: Fatal) -> StartFailed {
-    match fatal {
-        Fatal::Disk(failed) => StartFailed::Disk(failed),
-        Fatal::Damaged(what) => StartFailed::Damaged(what),
-        other @ (Fatal::Diverged { .. }
-        | Fatal::Outvoted { .. }
-        | Fatal::TruncatedApplied { .. }
-        | Fatal::WentBack(_)
-        | Fatal::Raft(_)
-        | Fatal::Abandoned
-        | Fatal::Retired) => StartFailed::Raft(other.to_string()),
     }
 }

@@ -26,6 +26,7 @@ mod propose;
 mod purge;
 mod raft;
 mod recall;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod usher;
@@ -37,6 +38,7 @@ pub use figures::Figures;
 pub use image::Image;
 pub use ledger::{Ledger, Met};
 pub use machine::LedgerView;
+pub use raft::restore::{RestoreFailed, Restored, Restoring};
 pub use went_back::{Lost, WentBack};
 pub(crate) use words::Halt;
 pub use words::{

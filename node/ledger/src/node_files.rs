@@ -4,8 +4,7 @@
 use crate::bank::AFTER_ALL_KEYS;
 use crate::machine::Chain;
 use crate::peers::Ahead;
-use crate::recall;
-use crate::{LedgerConfig, PinRefused, StartFailed};
+use crate::{LedgerConfig, PinRefused, StartFailed, recall, succession};
 use claviger_core::address::Announcement;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::header::HeaderLink;
@@ -230,6 +229,11 @@ impl NodeFiles {
     }
 }
 
+/// Adds to a batch that the folder is pinned to the genesis of a cluster that was restored to it.
+pub(crate) fn pin_restored(genesis: &Genesis, batch: &mut Batch) {
+    batch.put(Space::Node, GENESIS, genesis.to_bytes());
+}
+
 fn announced_bytes(announced: &[Announcement]) -> Vec<u8> {
     let mut w = Writer::default();
     w.list(announced);
@@ -257,4 +261,5 @@ fn clear(batch: &mut Batch) {
         .delete(Space::Node, CHAIN)
         .delete(Space::Node, ANNOUNCED);
     recall::forget(batch);
+    succession::forget(batch);
 }

@@ -7,6 +7,7 @@ use crate::raft::store::Stage;
 use bytes::Bytes;
 use claviger_core::address::Announcement;
 use claviger_core::header::HeaderLink;
+use claviger_core::mandate::SignedMandate;
 use claviger_core::name::{DiskId, Lineage, NodeId, VerifyingKey};
 use claviger_core::planted;
 use claviger_core::roster::{Genesis, Member, Role, Roster};
@@ -38,6 +39,7 @@ pub(crate) enum Turned {
     StrangeVote,
     NotYet,
     Asking,
+    Alone,
     Stopped,
 }
 
@@ -58,6 +60,7 @@ impl fmt::Display for Turned {
             Turned::StrangeVote => "a vote is not the sender's, or of a term that it cannot be in",
             Turned::NotYet => "this node is still writing what the snapshot brings",
             Turned::Asking => "this node has just started, and is still asking the others what they know of its disk",
+            Turned::Alone => "this node goes on alone, by a mandate of the custodians",
             Turned::Stopped => "this node has stopped",
         })
     }
@@ -99,6 +102,8 @@ pub(crate) struct Peers {
     /// This node's own, told to others once it is a member.
     own: RwLock<Option<Announcement>>,
     genesis: RwLock<Option<(Lineage, Genesis)>>,
+    /// The mandate that this disk has gone through with, if there ever was one.
+    mandate: Option<SignedMandate>,
     /// How the cluster stands, where peers have proven more of it than this node's records hold yet.
     ahead: RwLock<Option<Ahead>>,
     stage: Arc<Stage>,
@@ -118,11 +123,20 @@ impl Peers {
         network: Arc<dyn Network>,
         addresses: BTreeMap<NodeId, String>,
         genesis: Option<Genesis>,
+        mandate: Option<SignedMandate>,
         stage: Arc<Stage>,
     ) -> Peers {
         let genesis = RwLock::new(genesis.map(|g| (lineage_of(&g), g)));
         let (announced, own, ahead) = Default::default();
-        Peers { node, disk, network, addresses, announced, own, genesis, ahead, stage }
+        Peers { node, disk, network, addresses, announced, own, genesis, mandate, ahead, stage }
+    }
+
+    /// The mandate by which this node votes alone, as long as the generation that it begins has not begun: meanwhile it
+    /// hears nobody and turns to nobody.
+    pub fn alone(&self) -> Option<&SignedMandate> {
+        let chain = self.stage.view.read().0.chain.clone();
+        let generation = chain.head().map_or(0, |link| link.header.generation);
+        self.mandate.as_ref().filter(|signed| generation < signed.mandate.generation)
     }
 
     /// This node's number.
@@ -208,6 +222,9 @@ impl Peers {
 
     /// Everybody whom this node could ask: the members, and whoever is configured.
     pub fn others(&self) -> BTreeSet<NodeId> {
+        if self.alone().is_some() {
+            return BTreeSet::new();
+        }
         let mut all: BTreeSet<NodeId> = self.addresses.keys().copied().collect();
         if let Some(roster) = self.roster() {
             let gone = |node: &NodeId| roster.member(*node).is_some_and(|m| m.role == Role::Retired);
@@ -220,6 +237,9 @@ impl Peers {
 
     /// The other members, by the newest roster that this node has proven: whom it can speak to in an envelope.
     pub fn members(&self) -> BTreeSet<NodeId> {
+        if self.alone().is_some() {
+            return BTreeSet::new();
+        }
         let mut members = self.roster().map(|roster| roster.present()).unwrap_or_default();
         members.remove(&self.node);
         members

@@ -205,7 +205,7 @@ async fn begun(ledger: &Ledger) {
 async fn found(ledger: &Ledger) -> Result<Outcome, ProposeFailed> {
     let txns = vec![founding_txn(&key(1))];
     let batch = Batch { lineage: lineage_of(&genesis()), generation: 1, author: NodeId(1), signer: 1, txns };
-    ledger.propose_founding(sign_batch(&key(100), batch), LIMIT).await
+    ledger.propose_signed(sign_batch(&key(100), batch), LIMIT).await
 }
 
 fn idle(ledger: &Ledger, id: u8) -> Txn {

@@ -1,6 +1,7 @@
 //! Raft's membership follows the roster: whoever leads brings it there, one step at a time. A voter is seated only when it
 //! has what the others have, and one that goes is replaced in the same step, so that the roster never costs a majority.
 
+use crate::peers::Peers;
 use crate::raft::Raft;
 use crate::raft::store::Stage;
 use claviger_core::name::NodeId;
@@ -25,7 +26,7 @@ pub(crate) const CAUGHT_UP_WITHIN: u64 = 256;
 pub(crate) struct Usher {
     pub raft: Raft,
     pub stage: Arc<Stage>,
-    pub node: NodeId,
+    pub peers: Arc<Peers>,
 }
 
 /// What Raft's membership is now, as whoever leads sees it.
@@ -60,11 +61,14 @@ impl Usher {
 
     /// Whether the membership is the roster's, or has come a step nearer.
     async fn look(&self) -> bool {
-        if !self.raft.is_leader() {
+        // Whoever votes alone by a mandate has nobody else to seat, whatever the roster says until the mandate is in the chain.
+        if !self.raft.is_leader() || self.peers.alone().is_some() {
             return true;
         }
         let roster = self.stage.view.read().roster().cloned();
-        let Some(step) = roster.and_then(|roster| next(&roster, &self.seated(), self.node)) else { return true };
+        let Some(step) = roster.and_then(|roster| next(&roster, &self.seated(), self.peers.node())) else {
+            return true;
+        };
         tracing::info!(?step, "the membership follows the roster");
         let why = match runtime::timeout(PATIENCE, self.take(step)).await {
             Ok(Ok(())) => return true,

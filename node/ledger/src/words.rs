@@ -321,6 +321,8 @@ pub enum Fatal {
     Abandoned,
     /// The newest roster says that this node has left for good.
     Retired,
+    /// The custodians have given this node a mandate to go on alone: the next start carries it out.
+    Mandated,
 }
 
 impl fmt::Display for Fatal {
@@ -346,6 +348,7 @@ impl fmt::Display for Fatal {
                 "this node was removed from its cluster: switch it off; its disk and its number are not used again",
             ),
             Fatal::Abandoned => f.write_str("the founding was abandoned: start the node again"),
+            Fatal::Mandated => f.write_str("the custodians have given their mandate: start the node again"),
         }
     }
 }

@@ -164,6 +164,8 @@ impl Node {
             closed: parking_lot::Mutex::default(),
             sealings: parking_lot::Mutex::default(),
             expecting: parking_lot::Mutex::new(None),
+            recovery: parking_lot::Mutex::new(None),
+            restored: parking_lot::Mutex::new(None),
             saving: Arc::default(),
             berths: Arc::default(),
             stopping: watch::channel(false).0,

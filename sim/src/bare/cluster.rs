@@ -202,7 +202,7 @@ impl Cluster {
         let batch = self.founding_batch(genesis);
         let founding = self.run_on(first, async move {
             ledger.initialize(&(1..=NODES).map(NodeId).collect()).await.expect("it is the first time");
-            ledger.propose_founding(batch, Duration::from_secs(10)).await
+            ledger.propose_signed(batch, Duration::from_secs(10)).await
         });
         founding.await.expect("alive").expect("a majority is there")
     }
@@ -315,6 +315,7 @@ fn first_header(genesis: &Genesis, lineage: Lineage) -> Header {
         roster: crypto::sha256(&[&genesis.roster.to_bytes()]),
         custodians: nothing,
         keyring: nothing,
+        mandate: None,
     }
 }
 

@@ -48,6 +48,7 @@ fn first_link(founding: &Founding) -> HeaderLink {
         roster: sha256(&[&founding.genesis.roster.to_bytes()]),
         custodians: nothing,
         keyring: nothing,
+        mandate: None,
     };
     sign_header(&signer(2), header)
 }
@@ -80,6 +81,7 @@ fn begun(founding: &Founding, host: &SigningKey) -> v1::BeginUnsealResponse {
         founding: founding.to_bytes().into(),
         links: vec![first_link(founding).to_bytes().into()],
         roster: founding.genesis.roster.to_bytes().into(),
+        mandate: Vec::new().into(),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::chain::Chain;
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::{self, SigningKey};
 use crate::kem::KemPublic;
+use crate::mandate::SignedMandate;
 use crate::name::{CeremonyId, Digest, Identity, Lineage, NodeId, Signature, VerifyingKey};
 use crate::roster::Role;
 use crate::time::UnixMs;
@@ -101,16 +102,24 @@ impl SignedCeremonyKey {
     }
 
     /// Whether a custodian of cluster `lineage` may seal a share to the key: the header chain must be that cluster's, its
-    /// newest roster name the host, and the host must have signed. Nothing that the server said is believed for less.
+    /// newest roster or a mandate of enough custodians name the host, and the host must have signed. Nothing that the server
+    /// said is believed for less.
     ///
     /// # Errors
     /// Why not.
-    pub fn trusted(&self, chain: &Chain, lineage: &Lineage, now: UnixMs) -> Result<(), Distrust> {
+    pub fn trusted(
+        &self,
+        chain: &Chain,
+        mandate: Option<&SignedMandate>,
+        lineage: &Lineage,
+        now: UnixMs,
+    ) -> Result<(), Distrust> {
         if chain.lineage() != Some(*lineage) || self.key.lineage != *lineage {
             return Err(Distrust::OtherCluster);
         }
-        let host = chain.roster().and_then(|r| r.member(self.key.host)).filter(|m| m.role != Role::Retired);
-        let host = host.ok_or(Distrust::UnknownHost)?;
+        let heir = mandate.filter(|signed| signed.follows(chain)).map(|signed| &signed.mandate.heir);
+        let member = chain.roster().and_then(|r| r.member(self.key.host)).filter(|m| m.role != Role::Retired);
+        let host = heir.filter(|heir| heir.node == self.key.host).or(member).ok_or(Distrust::UnknownHost)?;
         if !self.verify(&host.key) {
             return Err(Distrust::NotSigned);
         }

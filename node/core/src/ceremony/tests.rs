@@ -197,15 +197,15 @@ fn a_custodian_trusts_a_key_that_a_member_signed() {
     let chain = paper.chain();
     let (host, lineage): (SigningKey, Lineage) = (seeded(1), paper.lineage);
     let signed = key(lineage).sign(&host);
-    assert_eq!(SignedCeremonyKey { ..signed.clone() }.trusted(&chain, &lineage, NOW), Ok(()));
-    let trusted = |key: CeremonyKey| key.sign(&host).trusted(&chain, &lineage, NOW);
+    assert_eq!(SignedCeremonyKey { ..signed.clone() }.trusted(&chain, None, &lineage, NOW), Ok(()));
+    let trusted = |key: CeremonyKey| key.sign(&host).trusted(&chain, None, &lineage, NOW);
     assert_eq!(trusted(CeremonyKey { lineage: Lineage([1; 32]), ..key(lineage) }), Err(Distrust::OtherCluster));
     assert_eq!(trusted(CeremonyKey { host: NodeId(2), ..key(lineage) }), Err(Distrust::UnknownHost));
     assert_eq!(trusted(CeremonyKey { expires: NOW, ..key(lineage) }), Err(Distrust::Expired));
-    assert_eq!(key(lineage).sign(&seeded(2)).trusted(&chain, &lineage, NOW), Err(Distrust::NotSigned));
-    assert_eq!(signed.trusted(&chain, &Lineage([2; 32]), NOW), Err(Distrust::OtherCluster));
+    assert_eq!(key(lineage).sign(&seeded(2)).trusted(&chain, None, &lineage, NOW), Err(Distrust::NotSigned));
+    assert_eq!(signed.trusted(&chain, None, &Lineage([2; 32]), NOW), Err(Distrust::OtherCluster));
     let changed = SignedCeremonyKey { key: CeremonyKey { seal_epoch: 1, ..key(lineage) }, ..signed };
-    assert_eq!(changed.trusted(&chain, &lineage, NOW), Err(Distrust::NotSigned));
+    assert_eq!(changed.trusted(&chain, None, &lineage, NOW), Err(Distrust::NotSigned));
 }
 
 #[test]

@@ -190,6 +190,7 @@ fn refuses_a_header_signed_as_something_else() {
         roster: zero,
         custodians: zero,
         keyring: zero,
+        mandate: None,
     };
     let link = sign_header(&key, header.clone());
     assert!(verify_header(&link, &key.public()));

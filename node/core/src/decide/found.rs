@@ -209,6 +209,7 @@ fn first_link(
         roster: sha256(&[&ask.founding.genesis.roster.to_bytes()]),
         custodians: sha256(&[&custodians]),
         keyring: sha256(&[keyring_value]),
+        mandate: None,
     })
 }
 

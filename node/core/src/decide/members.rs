@@ -5,11 +5,13 @@ use super::draft::Draft;
 use super::seal::{following, place};
 use super::{Decision, Desk, Stamp, newest_header};
 use crate::books;
+use crate::chain::Chain;
 use crate::chance::Chance;
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::sha256;
 use crate::failure::{Cause, Failure, Refused};
 use crate::header::Header;
+use crate::mandate::SignedMandate;
 use crate::name::{NodeId, TxnId};
 use crate::policy::action::{CreateJoinTicket, RetireMember, SetMemberRole};
 use crate::policy::{Action, Permit};
@@ -220,6 +222,48 @@ pub fn retire_member(
         header.keyring = sha256(&[&sealed]);
     };
     linked(desk, &permit, renew, &after, Some(&sealed), stamp, chance)
+}
+
+/// Begins the generation that custodians have given a mandate for: its heir is left alone, everybody else has left for ever,
+/// and whatever they may have kept signs nothing any more.
+///
+/// # Errors
+/// `BadRequest` for a mandate that does not follow from the newest header link; `TooMany`.
+pub fn succeed(
+    desk: &Desk<'_>,
+    mandate: SignedMandate,
+    chain: &Chain,
+    root: &Root,
+    chance: &mut Chance,
+) -> Result<Txn, Failure> {
+    let before = roster(desk.view)?;
+    let after = before.left_to(&mandate.mandate.heir);
+    if !mandate.follows(chain) || !before.leads_to(&after) {
+        return Err(Refused::BadRequest("a mandate that follows from the newest header").into());
+    }
+    if !desk.keyring.renewable() || after.members.len() > MEMBERS_MAX {
+        return Err(Refused::TooMany("audit keys, or nodes").into());
+    }
+    let renewed = desk.keyring.renewed(chance);
+    let sealed = renewed.seal(root, &desk.lineage, chance.fresh());
+    let begin = |header: &mut Header| {
+        header.generation = mandate.mandate.generation;
+        (header.txn_key, header.keyring) = (renewed.txn_key(), sha256(&[&sealed]));
+        header.mandate = Some(Box::new(mandate));
+    };
+    let mut link = Linked::with(desk, begin, &after)?;
+    let keyring = RecordKey::only(Table::Keyring);
+    link.relies.push(Reliance::Exact(keyring, desk.view.version(&keyring)));
+    link.puts.push(Put { key: keyring, value: sealed });
+    Ok(Txn {
+        id: TxnId(chance.fresh().spend()),
+        turn: desk.turn,
+        decided_at: desk.now,
+        relies: link.relies,
+        puts: link.puts,
+        deletes: Vec::new(),
+        effect: Effect::Records,
+    })
 }
 
 /// The newest roster.

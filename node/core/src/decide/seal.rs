@@ -43,7 +43,7 @@ pub fn newest_header(view: &dyn View) -> Result<Option<(HeaderLink, Version)>, C
 /// The link that changes nothing.
 pub(super) fn following(link: &HeaderLink) -> Header {
     let previous = crypto::sha256(&[&link.to_bytes()]);
-    Header { number: link.header.number + 1, previous, ..link.header.clone() }
+    Header { number: link.header.number + 1, previous, mandate: None, ..link.header.clone() }
 }
 
 pub(super) fn place(number: u64) -> RecordKey {

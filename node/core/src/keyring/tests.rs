@@ -119,6 +119,7 @@ fn what_it_signs_verifies_under_its_transaction_key() {
         roster: zero,
         custodians: zero,
         keyring: zero,
+        mandate: None,
     };
     assert!(verify_header(&ring.sign_header(header), &ring.txn_key().public));
 }

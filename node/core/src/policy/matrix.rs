@@ -27,6 +27,8 @@ pub enum Who {
     Founders,
     /// Whoever has one of these roles.
     Stewards(&'static [RoleKind]),
+    /// Whoever has one of these roles; before the founding, the identities that the node's configuration names.
+    StewardsAndFounders(&'static [RoleKind]),
     /// Whoever has one of these roles, and key users for what their grants reach, whatever use these allow.
     StewardsAndUsers(&'static [RoleKind]),
     /// Key users whose grants allow this use of the key; administrators never, whatever else they are.
@@ -72,6 +74,12 @@ pub const MATRIX: &[Rule] = &[
     rule(BeginUnseal, When::Founded, CEREMONY),
     rule(GetCeremony, When::Founded, CEREMONY),
     rule(OfferShare, When::Founded, Who::Stewards(&[Custodian])),
+    // Where most voters are lost there is no quorum to ask; what decides are the custodians' signatures.
+    rule(BeginRecovery, When::Always, Who::StewardsAndFounders(&[Operator, Custodian, Administrator])),
+    // Whoever holds no share has nothing to sign with. A node that was restored to has no record of its custodians.
+    rule(GetRecovery, When::Always, Who::Anyone),
+    rule(ConsentToRecovery, When::Always, Who::Anyone),
+    rule(RestoreSnapshot, When::Founding, Who::Founders),
     rule(SealNode, When::Founded, CEREMONY),
     rule(SealAll, When::Open, CEREMONY),
     rule(TransferLeader, When::Open, Who::Stewards(&[Operator, Administrator])),

@@ -129,6 +129,10 @@ operations! {
     43 Crypto  EncryptStream          KeyName;
     44 Crypto  DecryptStream          KeyName;
     45 Cluster SaveSnapshot           Cluster;
+    46 Seal    BeginRecovery          Cluster;
+    47 Seal    ConsentToRecovery      Cluster;
+    48 Cluster RestoreSnapshot        Cluster;
+    49 Seal    GetRecovery            Cluster;
 }
 
 impl Operation {

@@ -133,6 +133,7 @@ fn allowed(who: Who, rights: &Rights, on: &impl Scope) -> bool {
         Who::Anyone => true,
         Who::Founders => rights.founder(),
         Who::Stewards(kinds) => kinds.iter().any(|kind| rights.has(*kind)),
+        Who::StewardsAndFounders(kinds) => rights.founder() || kinds.iter().any(|kind| rights.has(*kind)),
         Who::StewardsAndUsers(kinds) => kinds.iter().any(|kind| rights.has(*kind)) || known_to(rights, on),
         Who::Users(usage) => match on.reach() {
             (_, Some(key)) => !rights.has(RoleKind::Administrator) && rights.uses(key, usage),

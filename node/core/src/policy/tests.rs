@@ -55,8 +55,8 @@ fn leave(rights: &Rights, seal: SealView) -> String {
         CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream;
         ListKeys;
         GetSealStatus GetClusterStatus Initialize AbandonInitialize BeginUnseal GetCeremony OfferShare SealNode SealAll
-        TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot SetRole DeleteRole DenyCertificate
-        AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
+        TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot BeginRecovery GetRecovery ConsentToRecovery
+        RestoreSnapshot SetRole DeleteRole DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead BatchEncrypt BatchDecrypt BatchReEncrypt Pipeline)
 }
 
 #[test]
@@ -82,24 +82,27 @@ fn the_matrix_has_every_operation_once() {
 fn each_role_may_do_this_and_no_more() {
     use RoleKind::*;
     let open = |kinds: &[RoleKind]| leave(&steward(kinds), SealView::Open);
-    assert_eq!(open(&[]), "GetSealStatus GetClusterStatus");
+    assert_eq!(open(&[]), "GetSealStatus GetClusterStatus GetRecovery ConsentToRecovery");
     assert_eq!(
         open(&[Administrator]),
         "CreateKey GetKey UpdateKey EnableKey DisableKey RotateKey ListKeys GetSealStatus GetClusterStatus BeginUnseal \
-         GetCeremony SealNode SealAll TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot SetRole DeleteRole \
+         GetCeremony SealNode SealAll TransferLeader CreateJoinTicket SetMemberRole RetireMember SaveSnapshot BeginRecovery \
+         GetRecovery ConsentToRecovery SetRole DeleteRole \
          DenyCertificate AllowCertificate GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead"
     );
     assert_eq!(
         open(&[Operator]),
-        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony SealNode SealAll TransferLeader SaveSnapshot"
+        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony SealNode SealAll TransferLeader SaveSnapshot BeginRecovery \
+         GetRecovery ConsentToRecovery"
     );
     assert_eq!(
         open(&[Custodian]),
-        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode SealAll"
+        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode SealAll BeginRecovery GetRecovery \
+         ConsentToRecovery"
     );
     assert_eq!(
         open(&[Auditor]),
-        "GetKey ListKeys GetSealStatus GetClusterStatus GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead"
+        "GetKey ListKeys GetSealStatus GetClusterStatus GetRecovery ConsentToRecovery GetRole ListRoles ListDeniedCertificates TailAudit GetAuditHead"
     );
 }
 
@@ -108,7 +111,8 @@ fn a_sealed_node_answers_ceremonies_and_status() {
     let all = steward(&[RoleKind::Administrator, RoleKind::Operator, RoleKind::Custodian, RoleKind::Auditor]);
     assert_eq!(
         leave(&all, SealView::Sealed),
-        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode SaveSnapshot"
+        "GetSealStatus GetClusterStatus BeginUnseal GetCeremony OfferShare SealNode SaveSnapshot BeginRecovery GetRecovery \
+         ConsentToRecovery"
     );
     let why = |seal| judge::<CreateKey>(&all, name("a"), seal).err();
     assert_eq!((why(SealView::Sealed), why(SealView::Unfounded)), (Some(Denied::Sealed), Some(Denied::NotFounded)));
@@ -118,9 +122,15 @@ fn a_sealed_node_answers_ceremonies_and_status() {
 fn before_founding_founders_found_and_nobody_else() {
     let founder = Rights::before_founding(&[who(ADMIN)], &caller(ADMIN));
     let stranger = Rights::before_founding(&[who(ADMIN)], &caller(USER));
-    assert_eq!(leave(&founder, SealView::Unfounded), "GetSealStatus GetClusterStatus Initialize AbandonInitialize");
-    assert_eq!(leave(&stranger, SealView::Unfounded), "GetSealStatus GetClusterStatus");
-    assert_eq!(leave(&founder, SealView::Open), "GetSealStatus GetClusterStatus");
+    assert_eq!(
+        leave(&founder, SealView::Unfounded),
+        "GetSealStatus GetClusterStatus Initialize AbandonInitialize BeginRecovery GetRecovery ConsentToRecovery RestoreSnapshot"
+    );
+    assert_eq!(leave(&stranger, SealView::Unfounded), "GetSealStatus GetClusterStatus GetRecovery ConsentToRecovery");
+    assert_eq!(
+        leave(&founder, SealView::Open),
+        "GetSealStatus GetClusterStatus BeginRecovery GetRecovery ConsentToRecovery"
+    );
     assert_eq!(judge::<Initialize>(&founder, Cluster, SealView::Sealed).err(), Some(Denied::Founded));
 }
 
@@ -130,7 +140,8 @@ fn key_users_use_their_keys_and_know_of_no_others() {
     let rights = paper.rights(&caller(USER));
     assert_eq!(
         leave(&rights, SealView::Open),
-        "GetKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream ListKeys GetSealStatus GetClusterStatus BatchEncrypt \
+        "GetKey Encrypt Decrypt ReEncrypt EncryptStream DecryptStream ListKeys GetSealStatus GetClusterStatus GetRecovery \
+         ConsentToRecovery BatchEncrypt \
          BatchDecrypt BatchReEncrypt Pipeline"
     );
     let foreign: KeyName = "tenants/other/keys/invoices".parse().unwrap();

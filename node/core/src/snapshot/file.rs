@@ -1,7 +1,9 @@
 //! A snapshot in one file: the image in its order, then the signature of the node that cut it. Whoever reads it needs nothing
 //! else: it is hashed anew, its header chain is followed from the genesis on, and its own roster says whose signature that is.
 
-use super::{CHUNK_BYTES_MAX, HEADER_BYTES_MAX, ImagePair, ImageTable, NotNext, Part, Progress, SnapshotHeader};
+use super::{
+    CHUNK_BYTES_MAX, HEADER_BYTES_MAX, ImagePair, ImageTable, NotNext, Part, Progress, SnapshotChunk, SnapshotHeader,
+};
 use crate::chain::{Chain, lineage_of};
 use crate::codec::{Canonical, Malformed, Writer};
 use crate::crypto::{self, SigningKey};
@@ -120,12 +122,14 @@ pub struct Inspected {
     pub header: SnapshotHeader,
     /// Its header chain, from the genesis to the newest roster.
     pub chain: Chain,
+    /// The links of that chain.
+    pub links: Vec<HeaderLink>,
     /// Who holds the shares that open it; none where a file does.
     pub custodians: Option<Custodians>,
     /// How many records of each table.
     pub records: BTreeMap<Table, u64>,
     /// Chunks, pairs and bytes of the image.
-    pub end: super::SnapshotEnd,
+    pub progress: Progress,
     /// Who cut it.
     pub node: NodeId,
 }
@@ -148,22 +152,22 @@ enum Stage {
 }
 
 impl FileReader {
-    /// Takes the next bytes.
+    /// Takes the next bytes. The chunks of the image that they complete.
     ///
     /// # Errors
     /// When the file is not believed. Nothing more must be fed then.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FileBroken> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Vec<SnapshotChunk>, FileBroken> {
         self.unread.extend_from_slice(bytes);
-        let mut read = 0;
-        while let Some(length) = self.step(read)? {
+        let (mut read, mut chunks) = (0, Vec::new());
+        while let Some(length) = self.step(read, &mut chunks)? {
             read += length;
         }
         self.unread.drain(..read);
-        Ok(())
+        Ok(chunks)
     }
 
     /// Reads one unit at `from`, if it is whole. How long it was.
-    fn step(&mut self, from: usize) -> Result<Option<usize>, FileBroken> {
+    fn step(&mut self, from: usize, chunks: &mut Vec<SnapshotChunk>) -> Result<Option<usize>, FileBroken> {
         let rest = &self.unread[from..];
         let over = |next: Stage, length: usize| (next, Some(length));
         let (stage, length) = match std::mem::take(&mut self.stage) {
@@ -182,6 +186,7 @@ impl FileReader {
                     match image.1.take(part, &link)? {
                         Part::Chunk(chunk) => {
                             chunk.pairs.iter().try_for_each(|pair| self.gathered.pair(pair))?;
+                            chunks.push(chunk);
                             over(Stage::Parts(image), length)
                         }
                         Part::End(_) => over(Stage::Seal(image), length),
@@ -217,7 +222,7 @@ impl FileReader {
         }
         let (Some(founding), Some(roster)) = (founding, roster) else { return Err(FileBroken::BrokenChain) };
         let lineage = lineage_of(&founding.genesis);
-        let chain = Chain::walk(founding, links, roster).map_err(|_| FileBroken::BrokenChain)?;
+        let chain = Chain::walk(founding, links.clone(), roster).map_err(|_| FileBroken::BrokenChain)?;
         let head = chain.head().map(|link| (link.header.generation, link.header.custodians));
         let holders = crypto::sha256(&[&custodians.as_ref().map(Canonical::to_bytes).unwrap_or_default()]);
         let named = head == Some((header.generation, holders));
@@ -229,7 +234,7 @@ impl FileReader {
         if !key.is_some_and(|key| crypto::verify(&key, &signed_bytes(node, &progress.digest), &signature)) {
             return Err(FileBroken::Forged);
         }
-        Ok(Inspected { header, chain, custodians, records, end: progress.end(), node })
+        Ok(Inspected { header, chain, links, custodians, records, progress, node })
     }
 }
 

@@ -56,6 +56,7 @@ fn header(lineage: Lineage) -> Header {
         roster: sha256(&[&genesis().roster.to_bytes()]),
         custodians: nothing,
         keyring: nothing,
+        mandate: None,
     }
 }
 

@@ -52,13 +52,35 @@ impl Desk {
         self.staged = None;
         writes.delete(Space::Raft, STAGED);
     }
+
+    /// All of an image lies in the other bank.
+    pub fn keep(&mut self, staged: Staged) {
+        self.staged = Some(staged);
+    }
 }
 
 /// An image of which some came. As it lies on the disk: format, LP(header), progress.
 #[derive(Clone)]
-struct Staged {
-    header: SnapshotHeader,
+pub(crate) struct Staged {
+    pub header: SnapshotHeader,
     progress: Progress,
+}
+
+impl Staged {
+    /// An image that has come so far.
+    pub fn new(header: SnapshotHeader, progress: Progress) -> Staged {
+        Staged { header, progress }
+    }
+
+    /// Adds to a batch what the other bank is being filled with, and how far.
+    pub fn put(&self, writes: &mut Batch) {
+        writes.put(Space::Raft, STAGED, self.to_bytes());
+    }
+}
+
+/// What an earlier life has left in the other bank. What cannot be read is of another release: as if it were not there.
+pub(crate) fn staged(disk: &dyn Reading) -> Result<Option<Staged>, DiskFailed> {
+    Ok(disk.read(Space::Raft, STAGED)?.and_then(|bytes| Staged::from_bytes(&bytes).ok()))
 }
 
 impl Canonical for Staged {
@@ -93,9 +115,7 @@ struct Piece {
 impl Intake {
     /// Looks at what an earlier life has left in the other bank: goes on with it, or clears it when it is of no use.
     pub async fn open(disk: Arc<dyn Disk>, stage: Arc<Stage>) -> Result<Intake, DiskFailed> {
-        let stored = disk.read(Space::Raft, STAGED)?;
-        // What cannot be read is of another release: the transfer begins anew.
-        let staged = stored.as_ref().and_then(|bytes| Staged::from_bytes(bytes).ok());
+        let (stored, staged) = (disk.read(Space::Raft, STAGED)?, staged(&*disk)?);
         let applied = stage.view.read().0.applied;
         let staged = staged.filter(|staged| staged.header.last.index > applied);
         let other = stage.banks.current().next();
@@ -140,7 +160,7 @@ impl Intake {
     }
 
     /// Whoever comes while another one is served comes again.
-    fn desk(&self) -> Result<OwnedMutexGuard<Desk>, Turned> {
+    pub fn desk(&self) -> Result<OwnedMutexGuard<Desk>, Turned> {
         self.0.desk.clone().try_lock_owned().map_err(|_| Turned::NotYet)
     }
 
@@ -174,7 +194,7 @@ impl Intake {
         let staged = Staged { header, progress };
         let mut writes = Batch::default();
         self.other_bank().clear(&mut writes);
-        writes.put(Space::Raft, STAGED, staged.to_bytes());
+        staged.put(&mut writes);
         if planted!(BankSwitchedEarly) {
             self.other_bank().select(&mut writes);
         }
@@ -227,7 +247,7 @@ impl Intake {
         }
         staged.progress = progress;
         let mut writes = self.other_bank().place(writes);
-        writes.put(Space::Raft, STAGED, staged.to_bytes());
+        staged.put(&mut writes);
         self.write(writes).await?;
         let answer = Taken::More(staged.progress.chunks, staged.progress.digest);
         desk.staged = Some(staged);
@@ -298,7 +318,11 @@ async fn detached<T: Send + 'static>(
 }
 
 /// Reads the other bank back, whole, and holds it against the header and this node's lineage.
-fn prove(lying: &dyn Reading, staged: &Staged, pinned: Option<Lineage>) -> Result<(Machine, SnapshotMeta), LoadFailed> {
+pub(crate) fn prove(
+    lying: &dyn Reading,
+    staged: &Staged,
+    pinned: Option<Lineage>,
+) -> Result<(Machine, SnapshotMeta), LoadFailed> {
     let header = &staged.header;
     let meta = meta_of(&header.last, &header.members).map_err(|_| LoadFailed::Damaged("the header's membership"))?;
     let position = Position::read(lying)?;

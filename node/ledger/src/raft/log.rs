@@ -3,21 +3,22 @@
 
 use super::extent::Extent;
 use super::wire::{Unreadable, Wire, decode, encode};
-use super::{Entry, LogId, Types, Vote, ballot, position};
+use super::{Entry, LeaderId, LogId, Membership, Types, Vote, ballot, position};
 use crate::mark::{MARK_MS_MAX, Marker, Need, Reach};
 use crate::{Fatal, Halt};
 use bytes::Bytes;
+use claviger_core::name::NodeId;
 use claviger_core::txn::BATCH_BYTES_MAX;
 use claviger_core::{planted, rarely};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use claviger_world::runtime;
 use futures_util::{Stream, StreamExt, stream};
-use openraft::OptionalSend;
 use openraft::entry::EntryPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{LogId as RaftLogId, OptionalSend};
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -93,6 +94,30 @@ impl Log {
     pub fn reach(&self) -> Reach {
         let tail = self.0.tail.lock();
         (tail.vote.as_ref().map(ballot), tail.durable.as_ref().map(position))
+    }
+
+    /// The last entry.
+    pub fn last(&self) -> Option<LogId> {
+        self.0.tail.lock().last
+    }
+
+    /// The vote.
+    pub fn vote(&self) -> Option<Vote> {
+        self.0.tail.lock().vote
+    }
+
+    /// Adds to a batch, before Raft begins, that one node votes alone from here on: behind `last` stands an entry that says
+    /// so, of a term in which that node leads, and the vote is for it. A log that does not reach to `last` begins after it.
+    pub fn begin_alone(last: LogId, reaches: bool, vote: Option<Vote>, node: NodeId, batch: &mut Batch) {
+        let term = last.leader_id.term.max(vote.map_or(0, |vote| vote.leader_id.term)) + 1;
+        let (leader_id, index) = (LeaderId { term, node_id: node.0 }, last.index + 1);
+        let alone = Membership::new_with_defaults(vec![BTreeSet::from([node.0])], []);
+        let entry = Entry { log_id: RaftLogId { leader_id, index }, payload: EntryPayload::Membership(alone) };
+        if !reaches {
+            batch.delete_range(Space::Log, key(0), key(u64::MAX)).put(Space::Raft, PURGED, encode(&last));
+        }
+        batch.put(Space::Log, key(index), encode(&entry));
+        batch.put(Space::Raft, VOTE, encode(&Vote { leader_id, committed: true }));
     }
 
     /// Marks, in a while, whatever has become durable, as long as the node lives.

@@ -5,6 +5,7 @@ pub(crate) mod intake;
 pub(crate) mod log;
 pub(crate) mod network;
 pub(crate) mod picture;
+pub(crate) mod restore;
 mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;

@@ -124,7 +124,7 @@ impl Position {
     }
 
     /// Binds it to the state that it is stored with.
-    fn write(&self, state: &[u8], batch: &mut Batch) {
+    pub fn write(&self, state: &[u8], batch: &mut Batch) {
         let Some(last) = self.last.as_ref().map(encode) else { return };
         let membership = encode(&self.membership);
         let bound = bound_to(state, &[&last, &membership]);

@@ -5,7 +5,7 @@ use claviger_core::policy::Operation;
 use claviger_proto::v1::{self, cluster_server::Cluster};
 use futures_util::StreamExt;
 use std::pin::Pin;
-use tonic::{Request, Status, async_trait};
+use tonic::{Request, Status, Streaming, async_trait};
 
 type Pieces = Pin<Box<dyn futures_util::Stream<Item = Result<v1::SaveSnapshotResponse, Status>> + Send>>;
 
@@ -20,6 +20,15 @@ impl Cluster for Door {
             Box::pin(stream::file(cut).map(|piece| piece.map(words::snapshot_piece).map_err(status::of)))
         };
         self.close(visit, answer.map(pieces)).await
+    }
+
+    async fn restore_snapshot(
+        &self,
+        request: Request<Streaming<v1::RestoreSnapshotRequest>>,
+    ) -> Reply<v1::RestoreSnapshotResponse> {
+        let (visit, frames) = self.admit(request, Operation::RestoreSnapshot);
+        let answer = async { self.service.restore_snapshot(visit.known()?, stream::restoring(frames)).await }.await;
+        self.close(visit, answer.map(words::restore_snapshot_done)).await
     }
 
     async fn get_cluster_status(

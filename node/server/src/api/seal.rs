@@ -70,6 +70,42 @@ impl Seal for Door {
         self.close(visit, answer).await
     }
 
+    async fn begin_recovery(&self, request: Request<v1::BeginRecoveryRequest>) -> Reply<v1::BeginRecoveryResponse> {
+        let (visit, ask) = self.admit(request, Operation::BeginRecovery);
+        let answer = async {
+            self.service
+                .begin_recovery(visit.known()?, words::begin_recovery(ask)?)
+                .await
+                .map(words::begin_recovery_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn get_recovery(&self, request: Request<v1::GetRecoveryRequest>) -> Reply<v1::GetRecoveryResponse> {
+        let (visit, ask) = self.admit(request, Operation::GetRecovery);
+        let answer = async {
+            self.service.get_recovery(visit.known()?, words::get_recovery(ask)?).await.map(words::get_recovery_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
+    async fn consent_to_recovery(
+        &self,
+        request: Request<v1::ConsentToRecoveryRequest>,
+    ) -> Reply<v1::ConsentToRecoveryResponse> {
+        let (visit, ask) = self.admit(request, Operation::ConsentToRecovery);
+        let answer = async {
+            self.service
+                .consent_to_recovery(visit.known()?, words::consent_to_recovery(ask)?)
+                .await
+                .map(words::consent_to_recovery_done)
+        }
+        .await;
+        self.close(visit, answer).await
+    }
+
     async fn seal_node(&self, request: Request<v1::SealNodeRequest>) -> Reply<v1::SealNodeResponse> {
         let (visit, ask) = self.admit(request, Operation::SealNode);
         let answer =

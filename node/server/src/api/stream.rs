@@ -65,6 +65,13 @@ pub(super) fn opening(
     frames.map(|frame| words::opening_piece(frame.map_err(|_| UNREADABLE)?))
 }
 
+/// The bytes of a snapshot on its way in.
+pub(super) fn restoring(
+    frames: Streaming<v1::RestoreSnapshotRequest>,
+) -> impl Stream<Item = Result<bytes::Bytes, Failure>> + Unpin {
+    frames.map(|frame| Ok(words::restored_piece(frame.map_err(|_| UNREADABLE)?)))
+}
+
 /// What a stream's caller gets: first what was begun, then the chunks.
 pub(super) fn answers<T>(
     started: T,

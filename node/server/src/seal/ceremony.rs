@@ -142,7 +142,10 @@ impl Service {
         let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
         let root = self.unlock(&unsealing, view)?;
         drop(unsealing);
-        self.open_unless_sealed(root, view, sealings)?;
+        if !planted!(OpenedAlone) {
+            self.begin_generation(&root).await?;
+        }
+        self.open_unless_sealed(root, &self.ledger.view(), sealings)?;
         // The shares are spent: what follows must not end with the call of whoever brought the last one.
         let (service, opened_at) = (self.clone(), self.world.clock.awake_and_asleep());
         let handing = runtime::spawn(async move { service.hand_over(opened_at).await });
@@ -210,7 +213,9 @@ impl Service {
 
     /// Opens this node with a root key, as the records at `view` are.
     pub(crate) fn open_with(&self, root: Root, view: &LedgerView) -> Result<(), Failure> {
-        if !self.ledger.trusted() {
+        // Who goes on alone serves nobody before its generation has begun.
+        let alone = self.ledger.alone().is_some() && !planted!(OpenedAlone);
+        if !self.ledger.trusted() || alone {
             return Err(Why::Unproven.into());
         }
         self.book_holds_its_head(view)?;

@@ -224,7 +224,7 @@ impl Service {
             if let Some(outcome) = self.ledger.outcome(&id) {
                 return outcome;
             }
-            match self.ledger.propose_founding(signed.clone(), ANSWER_WAIT).await {
+            match self.ledger.propose_signed(signed.clone(), ANSWER_WAIT).await {
                 Ok(outcome) => return outcome,
                 Err(why) => tracing::warn!(?why, "the founding waits for a majority of the nodes"),
             }

@@ -130,7 +130,7 @@ impl Service {
 
     /// What this node tells others of itself.
     pub(crate) fn own_status(&self) -> peer::StatusResponse {
-        let status = self.ledger.status();
+        let (status, end) = (self.ledger.status(), self.ledger.log_end());
         let state = match self.seal.view(&self.ledger.view()) {
             SealView::Unfounded => peer::PeerSeal::Unfounded,
             SealView::Sealed => peer::PeerSeal::Sealed,
@@ -140,12 +140,14 @@ impl Service {
             seal: state.into(),
             role: role_word(status.role).into(),
             term: status.term,
-            last_log_index: status.last_log_index,
+            last_log_index: end.map_or(0, |end| end.index),
             applied_index: status.applied_index,
             revision: status.revision.sequence,
             version: self.config.version.into(),
             pid: self.config.process,
             links: status.links,
+            last_log_term: end.map_or(0, |end| end.term),
+            last_log_leader: end.map_or(0, |end| end.leader),
         }
     }
 

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// Longest that a retirement waits for every node to have heard of it.
 const CONFIRM_WAIT: Duration = Duration::from_secs(5);
+/// Longest that voters who cannot be reached are tried again.
+const REACH_WAIT: Duration = Duration::from_secs(3);
 /// How often a node that has not confirmed is asked again.
 const CONFIRM_EACH: Duration = Duration::from_millis(100);
 
@@ -80,16 +82,22 @@ impl Service {
         .await
     }
 
-    /// Refuses a change after which too few of those who vote could be reached: it would stop the cluster.
+    /// Refuses a change after which too few of those who vote could be reached: it would stop the cluster. Whoever has just
+    /// joined may not have said yet where it listens.
     async fn leaves_a_majority(&self, ask: &RoleAsk) -> Result<(), Failure> {
         let Some(roster) = self.ledger.roster() else { return Ok(()) };
-        let voters = after(&roster, ask);
-        let asked = join_all(voters.iter().map(|node| self.look_at(*node))).await;
-        let reached = asked.iter().filter(|node| node.said.is_some()).count();
-        if !voters.is_empty() && reached <= voters.len() / 2 {
-            return Err(Refused::BadRequest("a change after which a majority of the voters can be reached").into());
+        let (voters, deadline) = (after(&roster, ask), runtime::now() + REACH_WAIT);
+        loop {
+            let asked = join_all(voters.iter().map(|node| self.look_at(*node))).await;
+            let reached = asked.iter().filter(|node| node.said.is_some()).count();
+            if voters.is_empty() || reached > voters.len() / 2 {
+                return Ok(());
+            }
+            if deadline.remaining().is_zero() {
+                return Err(Refused::BadRequest("a change after which a majority of the voters can be reached").into());
+            }
+            runtime::sleep(CONFIRM_EACH).await;
         }
-        Ok(())
     }
 
     /// Retires a learner for ever, and renews the transaction key and the audit key. Names the members that have not

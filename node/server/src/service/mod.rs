@@ -16,6 +16,7 @@ mod join;
 mod keys;
 mod members;
 mod pipeline;
+mod recovery;
 mod roles;
 mod snapshot;
 mod unseal;
@@ -38,6 +39,8 @@ pub use pipeline::{
     Answers, ItemOutcome, PIPELINE_BYTES_MAX, PIPELINE_ITEMS_MAX, Pipeline, PipelineAnswer, PipelineAsk, PipelineDone,
     PipelineItem,
 };
+pub(crate) use recovery::Asked;
+pub use recovery::{ConsentAsk, Recovery};
 pub use roles::{RoleAt, RolePage};
 pub use snapshot::SnapshotFile;
 pub use unseal::{Begun, OfferAsk, Offered};
@@ -51,7 +54,7 @@ use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal, Seal
 use claviger_core::failure::{Failure, Why};
 use claviger_core::planted;
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
-use claviger_ledger::{Ledger, LedgerView, Revision, Unavailable};
+use claviger_ledger::{Ledger, LedgerView, Restored, Revision, Unavailable};
 use claviger_world::watch;
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,6 +89,10 @@ pub struct Service {
     pub(crate) closed: parking_lot::Mutex<ClosedPages>,
     pub(crate) sealings: parking_lot::Mutex<Sealings>,
     pub(crate) expecting: parking_lot::Mutex<Option<Expecting>>,
+    /// The mandate that this node asks its custodians for.
+    pub(crate) recovery: parking_lot::Mutex<Option<Asked>>,
+    /// The snapshot that was restored, and waits for a mandate.
+    pub(crate) restored: parking_lot::Mutex<Option<Restored>>,
     /// Held by each snapshot that is being cut.
     pub(crate) saving: Arc<()>,
     /// Streams of chunks that are open.

@@ -8,6 +8,7 @@ use claviger_core::ceremony::{Progress, ShareRefused, ShareWhy, SignedCeremonyKe
 use claviger_core::codec::Canonical;
 use claviger_core::decide;
 use claviger_core::failure::{Cause, Failure, Refused, Why};
+use claviger_core::mandate::SignedMandate;
 use claviger_core::name::{CeremonyId, Identity, NodeId, Signature, VerifyingKey};
 use claviger_core::planted;
 use claviger_core::policy::Cluster;
@@ -38,6 +39,8 @@ pub struct Begun {
     pub host_key: VerifyingKey,
     /// That the host belongs to the cluster.
     pub proof: Proof,
+    /// The mandate by which the host goes on alone, while the chain does not have it.
+    pub mandate: Option<SignedMandate>,
 }
 
 /// A share as a caller offers it.
@@ -171,7 +174,8 @@ impl Service {
             return Ok(None);
         };
         let proof = self.ledger.proof().ok_or(Why::NotFounded)?;
-        Ok(Some(Begun { progress, signed, host_key: self.config.identity.public(), proof }))
+        let (host_key, mandate) = (self.config.identity.public(), self.ledger.alone());
+        Ok(Some(Begun { progress, signed, host_key, proof, mandate }))
     }
 
     /// How far the ceremony is that this node hosts.
@@ -315,6 +319,8 @@ fn begun_in(found: &peer::Found, proof: &Proof) -> Option<Begun> {
         signed: SignedCeremonyKey { key, signature: Signature(*signature) },
         host_key: VerifyingKey(found.host_key.as_ref().try_into().ok()?),
         proof: proof.clone(),
+        // Whoever goes on alone is not asked by others.
+        mandate: None,
     })
 }
 

@@ -44,7 +44,7 @@ fn pieces(paper: &Paper, signer: &SigningKey, spoil: impl FnOnce(&mut Vec<ImageP
 
 fn read(bytes: &[u8], step: usize) -> Result<Inspected, FileBroken> {
     let mut reader = FileReader::default();
-    bytes.chunks(step).try_for_each(|piece| reader.feed(piece))?;
+    bytes.chunks(step).try_for_each(|piece| reader.feed(piece).map(drop))?;
     reader.finish()
 }
 

@@ -7,6 +7,7 @@ use claviger_core::decide::{RoleAsk, TicketAsk};
 use claviger_core::name::NodeId;
 use claviger_core::roster::Role;
 use claviger_core::ticket::Ticket;
+use claviger_ledger::Restored;
 use claviger_proto::peer::v1::{PeerSeal, StatusResponse};
 use claviger_proto::v1;
 
@@ -33,6 +34,21 @@ pub(in crate::api) fn save_snapshot(_: v1::SaveSnapshotRequest) -> Parsed<()> {
 
 pub(in crate::api) fn snapshot_piece(data: Vec<u8>) -> v1::SaveSnapshotResponse {
     v1::SaveSnapshotResponse { data: data.into() }
+}
+
+/// The bytes of one frame of a snapshot on its way in.
+pub(in crate::api) fn restored_piece(frame: v1::RestoreSnapshotRequest) -> bytes::Bytes {
+    frame.data
+}
+
+pub(in crate::api) fn restore_snapshot_done(restored: Restored) -> v1::RestoreSnapshotResponse {
+    let header = restored.header;
+    v1::RestoreSnapshotResponse {
+        lineage: header.lineage.0.to_vec().into(),
+        generation: header.generation,
+        revision: header.sequence,
+        image: header.image().0.to_vec().into(),
+    }
 }
 
 fn node_out(node: NodeView) -> v1::NodeStatus {

@@ -2,11 +2,11 @@
 
 use super::{Parsed, array, timestamp, wanted};
 use crate::seal::{FoundAsk, Founded};
-use crate::service::{Begun, OfferAsk, Offered, SealStatus};
+use crate::service::{Begun, ConsentAsk, OfferAsk, Offered, Recovery, SealStatus};
 use claviger_core::ceremony::{Accepted, Progress};
 use claviger_core::codec::Canonical;
 use claviger_core::failure::Refused;
-use claviger_core::name::{CeremonyId, Identity, Signature, VerifyingKey};
+use claviger_core::name::{CeremonyId, Digest, Identity, Signature, VerifyingKey};
 use claviger_core::policy::SealView;
 use claviger_core::roster::{CustodianKeys, HOLDERS_MAX};
 use claviger_ledger::Status;
@@ -104,6 +104,53 @@ pub(in crate::api) fn begin_unseal_done(begun: Begun) -> v1::BeginUnsealResponse
         founding: begun.proof.founding.to_bytes().into(),
         links: begun.proof.links.iter().map(|link| link.to_bytes().into()).collect(),
         roster: begun.proof.roster.to_bytes().into(),
+        mandate: begun.mandate.map_or_else(Vec::new, |mandate| mandate.to_bytes()).into(),
+    }
+}
+
+pub(in crate::api) fn begin_recovery(_: v1::BeginRecoveryRequest) -> Parsed<()> {
+    Ok(())
+}
+
+pub(in crate::api) fn begin_recovery_done(recovery: Recovery) -> v1::BeginRecoveryResponse {
+    v1::BeginRecoveryResponse {
+        founding: recovery.proof.founding.to_bytes().into(),
+        links: recovery.proof.links.iter().map(|link| link.to_bytes().into()).collect(),
+        roster: recovery.proof.roster.to_bytes().into(),
+        recovery: Some(recovery_out(&recovery)),
+    }
+}
+
+pub(in crate::api) fn get_recovery(_: v1::GetRecoveryRequest) -> Parsed<()> {
+    Ok(())
+}
+
+pub(in crate::api) fn get_recovery_done(recovery: Recovery) -> v1::GetRecoveryResponse {
+    let v1::BeginRecoveryResponse { recovery, founding, links, roster } = begin_recovery_done(recovery);
+    v1::GetRecoveryResponse { recovery, founding, links, roster }
+}
+
+pub(in crate::api) fn consent_to_recovery(ask: v1::ConsentToRecoveryRequest) -> Parsed<ConsentAsk> {
+    Ok(ConsentAsk {
+        mandate: Digest(array(&ask.mandate, "a mandate's digest of 32 bytes")?),
+        index: ask.index.try_into().map_err(|_| wanted("an index of at most 64"))?,
+        signature: Signature(array(&ask.signature, "a signature of 64 bytes")?),
+    })
+}
+
+pub(in crate::api) fn consent_to_recovery_done(recovery: Recovery) -> v1::ConsentToRecoveryResponse {
+    v1::ConsentToRecoveryResponse { recovery: Some(recovery_out(&recovery)) }
+}
+
+fn recovery_out(recovery: &Recovery) -> v1::Recovery {
+    let gathering = &recovery.gathering;
+    let names = |who: Vec<&Identity>| who.into_iter().map(Identity::to_string).collect();
+    v1::Recovery {
+        mandate: gathering.mandate().to_bytes().into(),
+        threshold: gathering.custodians().threshold.into(),
+        signed: names(gathering.signed()),
+        missing: names(gathering.missing()),
+        given: recovery.given,
     }
 }
 

@@ -1,0 +1,181 @@
+//! Mandates on a cluster on paper: three of five custodians, one node.
+
+use super::*;
+use crate::decide::paper::{Paper, custodian, seeded};
+use crate::decide::{roster, succeed};
+use crate::failure::{Failure, Refused};
+use crate::header::{Header, HeaderLink};
+use crate::name::{DiskId, NodeId};
+use crate::record::{RecordKey, Table, View};
+use crate::secret::Secret32;
+use crate::slot::Root;
+use crate::txn::Txn;
+
+const NOW: UnixMs = UnixMs(5_000);
+
+fn custodians(paper: &Paper) -> Custodians {
+    Custodians::from_bytes(&paper.records.record(&RecordKey::only(Table::Custodians)).unwrap().value).unwrap()
+}
+
+fn stranger() -> Member {
+    Member { node: NodeId(9), key: seeded(9).public(), disk: DiskId([9; 16]), role: Role::Voter }
+}
+
+fn mandate(paper: &Paper, heir: Member) -> Mandate {
+    let head = paper.chain().head().unwrap().clone();
+    Mandate {
+        lineage: paper.lineage,
+        generation: head.header.generation + 1,
+        heir,
+        ground: Ground::Restored(Digest([4; 32])),
+        head: crypto::sha256(&[&head.to_bytes()]),
+        nonce: [1; 16],
+        expires: UnixMs(6_000),
+    }
+}
+
+fn consent(paper: &Paper, mandate: &Mandate, at: usize) -> Consent {
+    let dealt = &paper.found[at];
+    let challenge = mandate.challenge(dealt.share.index(), &dealt.holder.identity);
+    Consent { index: dealt.share.index(), signature: dealt.share.prove(&challenge) }
+}
+
+fn signed(paper: &Paper, mandate: Mandate, by: &[usize]) -> SignedMandate {
+    let consents = by.iter().map(|at| consent(paper, &mandate, *at)).collect();
+    SignedMandate { mandate, custodians: custodians(paper), consents }
+}
+
+fn root() -> Root {
+    Root::new(1, Secret32::copy_from(&[7; 32]).unwrap())
+}
+
+fn decided(paper: &mut Paper, signed: SignedMandate) -> Result<Txn, Failure> {
+    let mut luck = paper.luck();
+    succeed(&paper.desk(), signed, &paper.chain(), &root(), &mut luck)
+}
+
+#[test]
+fn the_heir_of_three_custodians_is_alone_in_the_next_generation() {
+    let mut paper = Paper::founded();
+    let before = paper.keyring.txn_key();
+    let given = signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]);
+    let txn = decided(&mut paper, given.clone()).unwrap();
+    assert!(paper.chain().with(&txn).is_some(), "the state machine takes it");
+    paper.apply(&txn).unwrap();
+    let (chain, now) = (paper.chain(), roster(&paper.records).unwrap());
+    let head = &chain.head().unwrap().header;
+    assert_eq!((head.generation, head.txn_key.number), (2, before.number + 1));
+    assert_eq!(head.mandate.as_deref(), Some(&given), "whoever has the chain can verify it");
+    assert_eq!((now.voters(), now.member(NodeId(1)).map(|m| m.role)), ([NodeId(9)].into(), Some(Role::Retired)));
+    assert!(!given.follows(&chain), "it begins one generation");
+    assert!(matches!(decided(&mut paper, given), Err(Failure::Refused(Refused::BadRequest(_)))));
+}
+
+#[test]
+fn a_member_can_be_the_heir() {
+    let mut paper = Paper::founded();
+    let own = roster(&paper.records).unwrap().member(NodeId(1)).unwrap().clone();
+    let given = signed(&paper, mandate(&paper, own), &[0, 1, 2]);
+    let txn = decided(&mut paper, given).unwrap();
+    paper.apply(&txn).unwrap();
+    assert_eq!(paper.chain().roster().unwrap().epoch, 2);
+}
+
+#[test]
+fn nothing_less_than_enough_good_signatures_of_the_custodians_counts() {
+    let paper = Paper::founded();
+    let (chain, meant) = (paper.chain(), mandate(&paper, stranger()));
+    let good = signed(&paper, meant.clone(), &[0, 2, 4]);
+    assert!(good.follows(&chain));
+    let bad = |change: &dyn Fn(&mut SignedMandate)| {
+        let mut changed = good.clone();
+        change(&mut changed);
+        !changed.follows(&chain)
+    };
+    assert!(bad(&|m| _ = m.consents.pop()), "two of three");
+    assert!(bad(&|m| m.consents[1] = m.consents[0].clone()), "one custodian twice");
+    assert!(bad(&|m| m.consents.swap(0, 1)), "out of order");
+    assert!(bad(&|m| m.consents[0].signature.0[5] ^= 1), "a flipped bit");
+    assert!(bad(&|m| m.consents.push(Consent { index: 9, signature: m.consents[0].signature })));
+    assert!(bad(&|m| m.consents[0].index = 2), "in another's name");
+    assert!(bad(&|m| m.mandate.heir.disk = DiskId([8; 16])), "for another disk");
+    assert!(bad(&|m| m.mandate.ground = Ground::Restored(Digest([5; 32]))), "for another state");
+    assert!(bad(&|m| m.custodians.threshold = 2), "by custodians who would need fewer");
+    assert!(bad(&|m| m.custodians.holders.truncate(3)));
+}
+
+#[test]
+fn the_right_signatures_for_another_cluster_generation_or_role_count_for_nothing() {
+    let paper = Paper::founded();
+    let chain = paper.chain();
+    let follows = |change: &dyn Fn(&mut Mandate)| {
+        let mut meant = mandate(&paper, stranger());
+        change(&mut meant);
+        signed(&paper, meant, &[0, 1, 2, 3, 4]).follows(&chain)
+    };
+    assert!(follows(&|_| ()));
+    assert!(!follows(&|m| m.lineage.0[0] ^= 1));
+    assert!(!follows(&|m| m.generation = 1) && !follows(&|m| m.generation = 3));
+    assert!(!follows(&|m| m.heir.role = Role::Learner));
+}
+
+#[test]
+fn the_chain_takes_no_other_generation_without_a_mandate_and_nobody_beside_the_heir() {
+    let mut paper = Paper::founded();
+    let (chain, given) = (paper.chain(), signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]));
+    let txn = decided(&mut paper, given).unwrap();
+    let key = RecordKey::numbered(Table::Header, 1);
+    let link =
+        |txn: &Txn| HeaderLink::from_bytes(&txn.puts.iter().find(|put| put.key == key).unwrap().value).unwrap().header;
+    let with = |change: &dyn Fn(&mut Header, &mut crate::roster::Roster)| {
+        let (mut txn, mut header) = (txn.clone(), link(&txn));
+        let place = txn.puts.iter().position(|put| put.key == RecordKey::only(Table::Roster)).unwrap();
+        let mut roster = crate::roster::Roster::from_bytes(&txn.puts[place].value).unwrap();
+        change(&mut header, &mut roster);
+        txn.puts[place].value = roster.to_bytes();
+        header.roster = crypto::sha256(&[&txn.puts[place].value]);
+        let linked = txn.puts.iter().position(|put| put.key == key).unwrap();
+        txn.puts[linked].value = paper.keyring.sign_header(header).to_bytes();
+        chain.with(&txn).is_some()
+    };
+    assert!(with(&|_, _| ()));
+    assert!(!with(&|header, _| header.mandate = None), "the transaction key alone begins no generation");
+    assert!(!with(&|header, _| header.generation = 1), "a mandate begins one");
+    assert!(!with(&|header, _| header.generation = 3));
+    assert!(!with(&|header, _| header.custodians = Digest([0; 32])), "its custodians stay");
+    assert!(!with(&|_, roster| roster.members[0].role = Role::Learner), "the others have left");
+    assert!(!with(&|_, roster| roster.members[1].disk = DiskId([3; 16])), "it is that very disk");
+}
+
+#[test]
+fn signatures_are_gathered_from_those_who_hold_the_shares() {
+    let paper = Paper::founded();
+    let meant = mandate(&paper, stranger());
+    let mut gathering = Gathering::new(meant.clone(), custodians(&paper));
+    let said = |at: usize| consent(&paper, &meant, at);
+    let mut give = |now, bearer: &str, index, signature| {
+        let whole = gathering.consent(now, &custodian(bearer), index, signature);
+        whole.map(|whole| whole.cloned()).map_err(|refused| refused.why)
+    };
+    assert_eq!(give(NOW, "mallory", 1, said(0).signature), Err(ShareWhy::NotACustodian));
+    assert_eq!(give(NOW, "alice", 2, said(1).signature), Err(ShareWhy::NotTheHolder));
+    assert_eq!(give(NOW, "alice", 6, said(0).signature), Err(ShareWhy::WrongIndex));
+    assert_eq!(give(NOW, "alice", 1, said(1).signature), Err(ShareWhy::WrongProof));
+    assert_eq!(give(UnixMs(6_000), "alice", 1, said(0).signature), Err(ShareWhy::Expired));
+    assert_eq!(give(NOW, "erin", 5, said(4).signature), Ok(None));
+    assert_eq!(give(NOW, "erin", 5, said(4).signature), Err(ShareWhy::Duplicate));
+    assert_eq!(give(NOW, "alice", 1, said(0).signature), Ok(None));
+    let whole = give(NOW, "carol", 3, said(2).signature).unwrap().unwrap();
+    assert!(whole.follows(&paper.chain()), "though they came out of order");
+    assert_eq!(gathering.signed(), [&custodian("alice"), &custodian("carol"), &custodian("erin")]);
+    assert_eq!(gathering.missing(), [&custodian("bob"), &custodian("dave")]);
+}
+
+#[test]
+fn a_mandate_is_read_as_it_was_written() {
+    let paper = Paper::founded();
+    let given = signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]);
+    let bytes = given.to_bytes();
+    assert_eq!(SignedMandate::from_bytes(&bytes), Ok(given));
+    assert!((0..bytes.len()).all(|cut| SignedMandate::from_bytes(&bytes[..cut]).is_err()));
+}

@@ -1,0 +1,151 @@
+//! The heir: at the end of some runs all nodes but one are lost, and that one goes on alone, by a mandate of the custodians,
+//! in the next generation. Then one of the others comes back, and must hear that it has left.
+
+use crate::dice::Dice;
+use crate::door::Errand;
+use crate::house::{Life, WITH_OTHERS};
+use crate::promises::Promise;
+use crate::scene::Scene;
+use claviger_core::failure::Failure;
+use claviger_core::name::{NodeId, Signature};
+use claviger_core::policy::Operation;
+use claviger_core::share::Share;
+use claviger_server::service::{ConsentAsk, Recovery};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Longest that people wait for one answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked whether the generation has begun.
+const LOOK: Duration = Duration::from_millis(500);
+/// Longest until it has.
+const BEGINS_WITHIN: Duration = Duration::from_secs(600);
+/// Longest until whoever comes back has heard of it.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
+
+/// Once in a while, all but one of the nodes that are up to date are lost. Whether that happened.
+pub async fn one_goes_on_alone(scene: &Arc<Scene>) -> bool {
+    let dice = scene.dice("heir");
+    let house = &scene.house;
+    let Some(heir) = dice.pick(&house.sound()).copied().filter(|_| dice.once_in(3)) else { return false };
+    let Some(before) = generation(scene, heir) else { return false };
+    scene.trace.tell(0, &format!("node {heir} is all that is left"));
+    for id in house.all().into_iter().filter(|id| *id != heir) {
+        house.crash(id).await;
+        house.lose(id, WITH_OTHERS);
+    }
+    house.inherits(heir);
+    let since = scene.trace.elapsed();
+    // It is off in between.
+    while generation(scene, heir).is_none_or(|now| now == before) && scene.trace.elapsed() - since < BEGINS_WITHIN {
+        Asking { scene, heir, dice: &dice }.goes_on().await;
+        tokio::time::sleep(LOOK).await;
+    }
+    let begun = generation(scene, heir) == Some(before + 1);
+    scene.board.expect(Promise::Liveness, begun, || format!("node {heir} alone begins no generation"));
+    true
+}
+
+/// Somebody who was lost comes back after all, on its own disk.
+pub async fn another_comes_back(scene: &Arc<Scene>) {
+    let (dice, house) = (scene.dice("revenant"), &scene.house);
+    let Some(back) = dice.pick(&house.may_come_back()).copied() else { return };
+    scene.trace.tell(back.0, "comes back");
+    house.comes_back(back);
+    let since = scene.trace.elapsed();
+    while house.is_back(back) && scene.trace.elapsed() - since < HEARD_WITHIN {
+        tokio::time::sleep(LOOK).await;
+    }
+    scene.board.expect(Promise::Roster, !house.is_back(back), || format!("node {back} does not hear that it has left"));
+}
+
+/// Of the newest header link that a node has; none while it is off.
+fn generation(scene: &Scene, node: NodeId) -> Option<u64> {
+    let life = scene.house.life(node)?;
+    life.node.ledger().view().head().map(|link| link.header.generation)
+}
+
+/// A node that asks for a mandate, as its people see it.
+struct Asking<'a> {
+    scene: &'a Arc<Scene>,
+    heir: NodeId,
+    dice: &'a Dice,
+}
+
+impl Asking<'_> {
+    /// One attempt, as far as it comes: a node that is off, or has its mandate already, is waited for.
+    async fn goes_on(&self) {
+        let Some(life) = self.life().filter(|life| life.node.ledger().alone().is_none()) else { return };
+        drop(life);
+        let errand = Errand { guest: &self.scene.root, ..self.errand(Operation::BeginRecovery) };
+        let begun = errand
+            .run(self.heir, |life, visit| Box::pin(async move { life.node.service().begin_recovery(visit, ()).await }));
+        let Some(Ok(mut recovery)) = begun.await.answer else { return };
+        let mut order: Vec<usize> = (0..self.scene.custodians.len()).collect();
+        self.dice.shuffle(&mut order);
+        for holder in order {
+            if self.dice.once_in(8) {
+                return self.scene.house.crash(self.heir).await;
+            }
+            if self.dice.once_in(4) {
+                self.lies(holder, &recovery).await;
+            }
+            match self.consents(holder, self.ask(holder, &recovery)).await {
+                Some(Ok(further)) => recovery = further,
+                Some(Err(_)) => continue,
+                None => return,
+            }
+            self.is_enough(&recovery);
+            if recovery.given {
+                return;
+            }
+        }
+    }
+
+    fn life(&self) -> Option<Life> {
+        self.scene.house.life(self.heir)
+    }
+
+    fn errand(&self, operation: Operation) -> Errand<'_> {
+        let (house, guest) = (&self.scene.house, &self.scene.root);
+        Errand { house, guest, operation, patience: PATIENCE, dice: self.dice }
+    }
+
+    fn ask(&self, holder: usize, recovery: &Recovery) -> ConsentAsk {
+        let shares = self.scene.shares.get().expect("nobody is lost before the founding");
+        let share = Share::from_payload(&shares[holder]).expect("our own share");
+        let (mandate, identity) = (recovery.gathering.mandate(), &self.scene.custodians[holder].guest.identity);
+        let signature = share.prove(&mandate.challenge(share.index(), identity));
+        ConsentAsk { mandate: mandate.digest(), index: share.index(), signature }
+    }
+
+    async fn consents(&self, holder: usize, ask: ConsentAsk) -> Option<Result<Recovery, Failure>> {
+        let errand =
+            Errand { guest: &self.scene.custodians[holder].guest, ..self.errand(Operation::ConsentToRecovery) };
+        let given = errand.run(self.heir, |life, visit| {
+            Box::pin(async move { life.node.service().consent_to_recovery(visit, ask).await })
+        });
+        given.await.answer
+    }
+
+    /// A signature with a flipped bit, or somebody else's, counts for nothing.
+    async fn lies(&self, holder: usize, recovery: &Recovery) {
+        let other = (holder + 1) % self.scene.custodians.len();
+        let mut ask = self.ask(if self.dice.once_in(2) { other } else { holder }, recovery);
+        if usize::from(ask.index) == holder + 1 {
+            let mut bytes = ask.signature.0;
+            bytes[self.dice.roll(0..64) as usize] ^= 1 << self.dice.roll(0..8);
+            ask.signature = Signature(bytes);
+        }
+        if let Some(answer) = self.consents(holder, ask).await {
+            self.scene.board.expect(Promise::Threshold, answer.is_err(), || "a false consent was counted".into());
+        }
+    }
+
+    fn is_enough(&self, recovery: &Recovery) {
+        let (signed, threshold) = (recovery.gathering.signed().len(), usize::from(self.scene.plan.threshold));
+        self.scene.board.expect(Promise::Threshold, recovery.given == (signed >= threshold), || {
+            format!("a mandate of {signed} is given: {}; {threshold} are needed", recovery.given)
+        });
+    }
+}
