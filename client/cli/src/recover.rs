@@ -26,7 +26,7 @@ Run it again to see who has agreed. When enough have, the node ends; start it, o
 
 Examples:
   claviger operator recover --addr 10.0.0.3:7001
-  claviger custodian consent alice.share --identity alice.custodian --addr 10.0.0.3:7001    # each custodian";
+  claviger custodian consent alice.share --identity alice.custodian --addr 10.0.0.3:7001";
 /// Help of `custodian consent`.
 pub const CONSENT_EXAMPLES: &str = "\
 Signs, with the share and without giving it away, that one node goes on alone. Read what is shown first: it says which node, \
