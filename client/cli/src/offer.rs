@@ -29,6 +29,8 @@ pub struct Trusted {
     pub founding: Founding,
     /// How far it is, as the server says.
     pub ceremony: v1::Ceremony,
+    /// The generation that opening the host begins, where it goes on alone.
+    pub begins: Option<u64>,
 }
 
 /// Checks what a server shows of its ceremony against the lineage that the share file carries.
@@ -57,7 +59,8 @@ pub fn trusted(begun: v1::BeginUnsealResponse, lineage: Option<&Lineage>, now: U
             "the share stays here: the node's key is of another ceremony than the one it tells of",
         ));
     }
-    Ok(Trusted { key: signed.key, founding, ceremony })
+    let begins = mandate.map(|signed| signed.mandate.generation);
+    Ok(Trusted { key: signed.key, founding, ceremony, begins })
 }
 
 /// The header chain that an answer proves itself with.
@@ -99,6 +102,12 @@ async fn attempt(
 ) -> Result<Result<Report, Error>, Failure> {
     let found = trusted(client.begin_unseal().await?, Some(opened.file.context.lineage()), now())?;
     out.progress(&format!("ceremony {} on node {}: its key is this cluster's", found.key.ceremony, found.key.host))?;
+    if let Some(generation) = found.begins {
+        out.progress(&format!(
+            "node {} goes on alone: opening it begins generation {generation}, and every other node leaves for ever",
+            found.key.host
+        ))?;
+    }
     match client.offer_share(sealed(&found.key, opened, bearer)?).await {
         Ok(answer) => Ok(Ok(report(&answer, &found.founding))),
         Err(Error::Refused { code, reason, message }) if reason == "no_ceremony" => {

@@ -131,10 +131,13 @@ async fn restore(ask: &Restore, settings: &Settings) -> Result<Report, Failure> 
     let [(endpoint, node)] = &nodes[..] else {
         return Err(Failure::new("which node?").next("name the new node with --addr HOST:PORT"));
     };
-    read(&ask.file)?;
+    let inspected = read(&ask.file)?;
     let file = std::fs::File::open(&ask.file).map_err(|e| files::at(&ask.file, e))?;
     let answer = node.restore_snapshot(pieces(file)).await?;
     let (lineage, image) = (hex::encode(&answer.lineage), hex::encode(&answer.image));
+    if inspected.header.image().0[..] != answer.image[..] {
+        return Err(Failure::new("the node holds another snapshot than the file").next("trust neither it nor its host"));
+    }
     let json: Value = json!({
         "node": endpoint.to_string(), "lineage": lineage, "generation": answer.generation, "revision": answer.revision,
         "image": image,
@@ -185,7 +188,7 @@ fn report(path: &Path, inspected: &Inspected) -> Report {
     let counted: u64 = records.values().sum();
     let shares = custodians.as_ref().map(|set| (set.epoch, set.threshold, set.holders.len()));
     let json: Value = json!({
-        "file": path, "lineage": header.lineage.to_string(), "cluster": cluster, "region": region,
+        "file": path, "image": header.image().to_string(), "lineage": header.lineage.to_string(), "cluster": cluster, "region": region,
         "generation": header.generation, "revision": header.sequence, "cluster_time_ms": header.time.0,
         "last_entry": { "term": header.last.term, "index": header.last.index },
         "state_hash": { "shared": header.shared.to_string(), "local": header.local.to_string() },
@@ -198,9 +201,10 @@ fn report(path: &Path, inspected: &Inspected) -> Report {
         format!("{threshold} of {holders} shares of epoch {epoch}")
     });
     let text = format!(
-        "cluster     {cluster}, {region}\nlineage     {}\ngeneration  {}, {} header links\nrevision    {}\n\
+        "cluster     {cluster}, {region}\nimage       {}\nlineage     {}\ngeneration  {}, {} header links\nrevision    {}\n\
          time        {} ms since 1970, by cluster time\nstate hash  {}\n            {}\nholds       {counted} records, {} bytes\n\
          members     {}\nsigned by   node {}\nopened by   {opened_by}",
+        header.image(),
         header.lineage,
         header.generation,
         chain.length(),

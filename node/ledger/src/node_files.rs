@@ -229,6 +229,11 @@ impl NodeFiles {
     }
 }
 
+/// Whether a folder is pinned to a cluster.
+pub(crate) fn is_pinned(disk: &dyn Disk) -> Result<bool, DiskFailed> {
+    Ok(disk.read(Space::Node, GENESIS)?.is_some())
+}
+
 /// Adds to a batch that the folder is pinned to the genesis of a cluster that was restored to it.
 pub(crate) fn pin_restored(genesis: &Genesis, batch: &mut Batch) {
     batch.put(Space::Node, GENESIS, genesis.to_bytes());

@@ -4,6 +4,7 @@
 //!
 //! Must not contain: who may ask for it, and how signatures are gathered (server); what a mandate says (core).
 
+use crate::node_files::is_pinned;
 use crate::raft::log::Log;
 use crate::raft::restore;
 use crate::raft::snapshot::place_of;
@@ -11,7 +12,7 @@ use crate::{StartFailed, recall};
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::mandate::{Ground, SignedMandate};
 use claviger_core::name::NodeId;
-use claviger_core::snapshot::LogPlace;
+use claviger_core::time::UnixMs;
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use std::sync::Arc;
 
@@ -46,11 +47,16 @@ pub(crate) async fn keep(disk: &dyn Disk, signed: SignedMandate) -> Result<(), D
     disk.write(batch).await
 }
 
-/// The mandate that this disk has gone through with, now or before; whether that was now.
+/// How long after its time is over a mandate is still carried out, in milliseconds: a host takes its time to start.
+const GRACE_MS: u64 = 3_600_000;
+
+/// The mandate that this disk has gone through with, now or before; whether that was now. One whose time is over, or whose
+/// ground is not there any more, is forgotten: the cluster may have gone on meanwhile.
 pub(crate) async fn carry_out(
     disk: &Arc<dyn Disk>,
     node: NodeId,
     log: &Log,
+    now: UnixMs,
 ) -> Result<(Option<SignedMandate>, bool), StartFailed> {
     let Some(stored) = disk.read(Space::Node, MANDATE).map_err(StartFailed::Disk)? else { return Ok((None, false)) };
     let kept = Kept::from_bytes(&stored).map_err(|_| StartFailed::Damaged("the custodians' mandate"))?;
@@ -58,12 +64,13 @@ pub(crate) async fn carry_out(
         return Ok((Some(kept.signed), false));
     }
     let mut batch = Batch::default();
-    match &kept.signed.mandate.ground {
-        Ground::Survivor(end) => survive(node, log, end, &mut batch)?,
-        Ground::Restored(image) => {
-            let last = restore::make_current(disk, image, &kept.signed, &mut batch)?;
-            Log::begin_alone(last, false, None, node, &mut batch);
-        }
+    let in_time = now <= kept.signed.mandate.expires.plus_ms(GRACE_MS);
+    if !in_time || !prepare(disk, node, log, &kept.signed, &mut batch)? {
+        tracing::error!(in_time, "a mandate of the custodians is not carried out, and forgotten: ask for another");
+        let mut batch = Batch::default();
+        forget(&mut batch);
+        disk.write(batch).await.map_err(StartFailed::Disk)?;
+        return Ok((None, false));
     }
     // What was known of disks that have left is nobody's business any more.
     recall::forget(&mut batch);
@@ -73,12 +80,30 @@ pub(crate) async fn carry_out(
     Ok((Some(kept.signed), true))
 }
 
-/// Whatever stands in the log stays: some of it may have been acknowledged.
-fn survive(node: NodeId, log: &Log, end: &LogPlace, batch: &mut Batch) -> Result<(), StartFailed> {
-    let last = log.last().filter(|last| place_of(last) >= *end);
-    let last = last.ok_or(StartFailed::Damaged("the log is not the one that the custodians' mandate speaks of"))?;
-    Log::begin_alone(last, true, log.vote(), node, batch);
-    Ok(())
+/// Adds what the mandate comes to. Whether its ground is there: a log that reaches as far, or that very snapshot on a disk
+/// that holds nothing else.
+fn prepare(
+    disk: &Arc<dyn Disk>,
+    node: NodeId,
+    log: &Log,
+    signed: &SignedMandate,
+    batch: &mut Batch,
+) -> Result<bool, StartFailed> {
+    match &signed.mandate.ground {
+        // Whatever stands in the log stays: some of it may have been acknowledged.
+        Ground::Survivor(end) => {
+            let Some(last) = log.last().filter(|last| place_of(last) >= *end) else { return Ok(false) };
+            Log::begin_alone(last, true, log.vote(), node, batch);
+        }
+        Ground::Restored(image) => {
+            if !log.is_empty() || is_pinned(&**disk).map_err(StartFailed::Disk)? {
+                return Ok(false);
+            }
+            let Some(last) = restore::make_current(disk, image, signed, batch)? else { return Ok(false) };
+            Log::begin_alone(last, false, None, node, batch);
+        }
+    }
+    Ok(true)
 }
 
 /// Forgets it: the folder is made as new.

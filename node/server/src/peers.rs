@@ -22,6 +22,10 @@ pub(crate) struct Ear(pub(crate) Arc<Service>);
 impl Listener for Ear {
     fn hear(&self, from: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
         let service = self.0.clone();
+        // Whoever goes on alone takes no shares, keys or members from the cluster that it has left behind.
+        if frame.kind != FrameKind::Acquaint && service.ledger.alone().is_some() {
+            return Box::pin(async { Err("this node goes on alone, by a mandate of the custodians".into()) });
+        }
         match frame.kind {
             FrameKind::Raft
             | FrameKind::Propose

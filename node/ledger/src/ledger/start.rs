@@ -187,7 +187,7 @@ async fn open_disk(
     let open = || Log::open(disk.clone(), marker.clone(), halt.clone()).map_err(not_opened);
     let mut log = open()?;
     compare(found.disk(), marker.found(), log.reach())?;
-    let (mandate, now) = succession::carry_out(disk, config.node, &log).await?;
+    let (mandate, now) = succession::carry_out(disk, config.node, &log, world.clock.now()).await?;
     if now {
         tracing::warn!("this node votes alone from here on, by the mandate of the custodians");
         (found, log) = (Found::read(config, &**disk)?, open()?);

@@ -144,17 +144,16 @@ fn pairs(chunk: SnapshotChunk) -> Result<Batch, FileBroken> {
 }
 
 /// Adds to a batch that the restored snapshot of that image is the state, once it was read back from the disk and proven
-/// anew, and its custodians' mandate with it. The last entry that it covers.
+/// anew, and its custodians' mandate with it. The last entry that it covers; none when it is not there.
 pub(crate) fn make_current(
     disk: &Arc<dyn Disk>,
     image: &Digest,
     mandate: &SignedMandate,
     batch: &mut Batch,
-) -> Result<LogId, StartFailed> {
+) -> Result<Option<LogId>, StartFailed> {
     let damaged = StartFailed::Damaged;
     let staged = staged(&**disk).map_err(StartFailed::Disk)?.filter(|staged| staged.header.image() == *image);
-    let staged =
-        staged.ok_or(damaged("the restored snapshot is not the one that the custodians' mandate speaks of"))?;
+    let Some(staged) = staged else { return Ok(None) };
     let old = Bank::current(&**disk).map_err(crate::ledger::not_loaded)?;
     let new = old.next();
     let lying = new.of(disk.clone());
@@ -174,5 +173,5 @@ pub(crate) fn make_current(
     old.clear(batch);
     Desk::default().installed(batch);
     crate::node_files::pin_restored(&founding.genesis, batch);
-    Ok(last)
+    Ok(Some(last))
 }

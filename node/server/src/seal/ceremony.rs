@@ -142,17 +142,23 @@ impl Service {
         let Some(unsealing) = unsealing else { return Ok((progress, Vec::new())) };
         let root = self.unlock(&unsealing, view)?;
         drop(unsealing);
-        if !planted!(OpenedAlone) {
-            self.begin_generation(&root).await?;
-        }
-        self.open_unless_sealed(root, &self.ledger.view(), sealings)?;
         // The shares are spent: what follows must not end with the call of whoever brought the last one.
+        let service = self.clone();
+        let opening = runtime::spawn(async move { service.open_in_its_generation(root, sealings).await });
+        opening.await.map_err(|_| Why::Stopping)??;
         let (service, opened_at) = (self.clone(), self.world.clock.awake_and_asleep());
         let handing = runtime::spawn(async move { service.hand_over(opened_at).await });
         let mut opened = handing.await.unwrap_or_default();
         opened.push(self.config.node);
         opened.sort_unstable();
         Ok((progress, opened))
+    }
+
+    async fn open_in_its_generation(&self, root: Root, sealings: u64) -> Result<(), Failure> {
+        if !planted!(OpenedAlone) {
+            self.begin_generation(&root).await?;
+        }
+        self.open_unless_sealed(root, &self.ledger.view(), sealings)
     }
 
     fn accept(&self, offer: &Offer) -> Result<(Progress, Option<Secret32>), Failure> {

@@ -101,6 +101,7 @@ impl Service {
         let (caller, view, opened) = (visit.caller()?, self.ledger.view(), self.seal.opened().ok());
         let _leave = self.gate.authorise::<ConsentToRecovery>(caller, Cluster, &view, opened.as_deref())?;
         drop((view, opened));
+        self.still_asked().await?;
         let (recovery, whole) = self.consent(caller.identity(), ask)?;
         tracing::info!(bearer = %caller.identity(), mandate = %recovery.gathering.mandate().digest(), "a custodian agrees");
         if let Some(whole) = whole {
@@ -108,6 +109,28 @@ impl Service {
             self.ledger.succeed(whole).await.map_err(|_| Cause("the mandate could not be kept"))?;
         }
         Ok(recovery)
+    }
+
+    /// What was asked for may not be needed any more, or not be there: then nobody can agree to it.
+    async fn still_asked(&self) -> Result<(), Failure> {
+        let asked = self.recovery.lock().as_ref().map(|asked| asked.gathering.mandate().clone());
+        let mandate = asked.ok_or(Refused::NoCeremony)?;
+        let stands = match &mandate.ground {
+            Ground::Survivor(end) => self.is_lost(end).await,
+            Ground::Restored(image) => match self.restored_here() {
+                Some(restored) if restored.header.image() == *image => Ok(()),
+                Some(_) | None => Err(Refused::NoCeremony.into()),
+            },
+        };
+        if stands.is_err() {
+            *self.recovery.lock() = None;
+        }
+        stands
+    }
+
+    /// The snapshot that was restored to this node, if it still belongs to no cluster.
+    fn restored_here(&self) -> Option<Restored> {
+        self.restored.lock().clone().filter(|_| self.ledger.lineage().is_none())
     }
 
     fn consent(&self, bearer: &Identity, ask: ConsentAsk) -> Result<(Recovery, Option<SignedMandate>), Failure> {
@@ -122,7 +145,7 @@ impl Service {
     /// What is to be gone on with: what was restored, else what is on this disk, if most voters are lost and no other
     /// survivor has more.
     async fn found_state(&self) -> Result<Found, Failure> {
-        if let Some(Restored { header, chain, links, custodians }) = self.restored.lock().clone() {
+        if let Some(Restored { header, chain, links, custodians }) = self.restored_here() {
             let founding = chain.founding().cloned().ok_or(Why::NotFounded)?;
             let roster = chain.roster().cloned().ok_or(Why::NotFounded)?;
             let proof = Proof { founding, links, roster };
@@ -187,7 +210,7 @@ impl Service {
         let view = self.ledger.view();
         let _leave = self.gate.authorise::<RestoreSnapshot>(visit.caller()?, Cluster, &view, None)?;
         drop(view);
-        *self.restored.lock() = None;
+        (*self.restored.lock(), *self.recovery.lock()) = (None, None);
         let mut restoring: Restoring = self.ledger.restore().await.map_err(not_restored)?;
         while let Some(piece) = pieces.next().await {
             restoring.feed(&piece?).await.map_err(not_restored)?;
