@@ -87,7 +87,20 @@ impl Desk {
                 "host survivor" => self.start_again(&block.code).await,
                 _ => self.run(name, &block),
             }
+            if block.code.contains("operator recover") {
+                self.reads_out_the_mandate();
+            }
         }
+    }
+
+    /// What the operator says to each custodian.
+    fn reads_out_the_mandate(&mut self) {
+        let survivor = self.variables.iter().find(|(name, _)| *name == "SURVIVOR").unwrap().1.clone();
+        let asked = ["operator", "recover", "--addr", &survivor, "--output", "json"];
+        let shown = self.tool("administrator").run(&asked).unwrap().json().unwrap();
+        let digest = shown["mandate"]["digest"].as_str().unwrap().to_owned();
+        self.variables.retain(|(name, _)| *name != "MANDATE");
+        self.variables.push(("MANDATE", digest));
     }
 
     fn run(&self, name: &str, block: &Block) {

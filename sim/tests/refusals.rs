@@ -5,7 +5,8 @@ use claviger_core::codec::Canonical;
 use claviger_core::name::{DiskId, NodeId, VerifyingKey};
 use claviger_core::txn::Outcome;
 use claviger_ledger::{PinRefused, ProposeFailed, Revision, StartFailed, Timings, Unavailable};
-use claviger_proto::peer::v1::{BarrierReply, BarrierRequest, Envelope, ProposeRequest};
+use claviger_proto::peer::v1::barrier_reply::Verdict;
+use claviger_proto::peer::v1::{BarrierReply, BarrierRequest, Envelope, ProposeRequest, RaftLeaderId, RaftVote};
 use claviger_sim::bare::cluster::Cluster;
 use claviger_sim::disk::{Honesty, SimDisk};
 use claviger_sim::network::{Weather, frame};
@@ -57,9 +58,54 @@ async fn ask(cluster: &Cluster, spoil: impl FnOnce(&mut Envelope, &mut PeerCerti
         target: leader.0,
     };
     spoil(&mut envelope, &mut certificate);
-    let body = BarrierRequest { envelope: Some(envelope) }.encode_to_vec();
+    let body = BarrierRequest { envelope: Some(envelope), leads: None }.encode_to_vec();
     let hearing = async move { ledger.hear(certificate, frame(FrameKind::Barrier, body)).await };
     cluster.run_on(leader, hearing).await.unwrap()
+}
+
+/// Asks every other node, as `leader`, whether it follows the leader of that term.
+async fn follow(cluster: &Cluster, leader: NodeId, term: u64, committed: bool) -> Vec<Verdict> {
+    let lineage = cluster.ledger(leader).unwrap().lineage().unwrap();
+    let mut said = Vec::new();
+    let member = cluster.ledger(leader).unwrap().view().roster().unwrap().member(leader).unwrap().clone();
+    for node in (1..=3).map(NodeId).filter(|node| *node != leader) {
+        let ledger = cluster.ledger(node).unwrap();
+        let envelope = Envelope {
+            lineage: Bytes::copy_from_slice(&lineage.0),
+            sender: leader.0,
+            sender_disk: Bytes::copy_from_slice(&member.disk.0),
+            target: node.0,
+        };
+        let vote = RaftVote { leader: Some(RaftLeaderId { term, node: leader.0 }), committed };
+        let body = BarrierRequest { envelope: Some(envelope), leads: Some(vote) }.encode_to_vec();
+        let certificate = PeerCertificate { key: member.key, claims: leader };
+        let hearing = async move { ledger.hear(certificate, frame(FrameKind::Barrier, body)).await };
+        let answer = cluster.run_on(node, hearing).await.unwrap().unwrap();
+        said.push(BarrierReply::decode(answer).unwrap().verdict());
+    }
+    said
+}
+
+#[test]
+fn says_that_it_follows_a_leader_and_no_other_and_not_when_there_is_a_later_one() {
+    simulate(async {
+        let cluster = founded(11).await;
+        barrier(&cluster, NodeId(2)).await.unwrap();
+        let old = cluster.leader().unwrap();
+        let term = cluster.ledger(old).unwrap().status().term;
+        assert_eq!(follow(&cluster, old, term, true).await, [Verdict::Follows; 2]);
+        assert_eq!(follow(&cluster, old, term, false).await, [Verdict::NotLeader; 2], "a candidate");
+        assert_eq!(follow(&cluster, old, term - 1, true).await, [Verdict::NotLeader; 2]);
+        assert_eq!(follow(&cluster, old, term + 1, true).await, [Verdict::NotLeader; 2]);
+        let ledger = cluster.ledger(old).unwrap();
+        cluster.run_on(old, async move { ledger.transfer_leader(LIMIT).await }).await.unwrap().unwrap();
+        barrier(&cluster, old).await.unwrap();
+        let new = cluster.leader().unwrap();
+        let later = cluster.ledger(new).unwrap().status().term;
+        assert_ne!(new, old);
+        assert_eq!(follow(&cluster, old, term, true).await, [Verdict::NotLeader; 2], "of the term before");
+        assert_eq!(follow(&cluster, new, later, true).await, [Verdict::Follows; 2]);
+    });
 }
 
 #[test]
@@ -134,7 +180,8 @@ fn refuses_peers_before_a_genesis_is_pinned_and_a_genesis_without_this_disk() {
         let pinned = cluster.run_on(NodeId(1), async move { pinner.pin_genesis(&foreign).await }).await.unwrap();
         assert_eq!(pinned, Err(PinRefused::OtherCluster));
         let nobody = PeerCertificate { key: VerifyingKey([1; 32]), claims: NodeId(2) };
-        let (ear, body) = (ledger.clone(), BarrierRequest { envelope: Some(Envelope::default()) }.encode_to_vec());
+        let (ear, body) =
+            (ledger.clone(), BarrierRequest { envelope: Some(Envelope::default()), leads: None }.encode_to_vec());
         let asking = async move { ear.hear(nobody, frame(FrameKind::Barrier, body)).await };
         let said = cluster.run_on(NodeId(1), asking).await.unwrap();
         assert_eq!(said.unwrap_err(), "this node has no genesis yet");

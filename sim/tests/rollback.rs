@@ -209,7 +209,7 @@ fn who_still_asks_tells_how_the_cluster_stands_and_confirms_nothing() {
             let ledger = ledger.clone();
             cluster.run_on(NodeId(1), async move { ledger.hear(from, frame).await }).await.unwrap()
         };
-        let barrier = BarrierRequest { envelope: Some(envelope) }.encode_to_vec();
+        let barrier = BarrierRequest { envelope: Some(envelope), leads: None }.encode_to_vec();
         let refused = ask(frame(FrameKind::Barrier, barrier)).await.unwrap_err();
         assert!(refused.contains("still asking the others"), "{refused}");
         let request = AcquaintRequest { lineage: lineage.into(), ..AcquaintRequest::default() }.encode_to_vec();

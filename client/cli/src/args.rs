@@ -178,6 +178,7 @@ mod tests {
             "NAME=VALUE",
             "KEY_HASH",
             "LINEAGE",
+            "DIGEST",
             "SHARE_FILE",
             "SHELL",
             "REVISION",

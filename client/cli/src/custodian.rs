@@ -73,9 +73,9 @@ pub enum Verb {
 pub struct Consent {
     #[command(flatten)]
     bring: Bring,
-    /// Sign: without it the mandate is only shown.
-    #[arg(long)]
-    yes: bool,
+    /// Sign that mandate, named by its digest as the operator has read it out: without it, it is only shown.
+    #[arg(long, value_name = "DIGEST")]
+    mandate: Option<String>,
 }
 
 /// New keys.
@@ -118,8 +118,8 @@ pub async fn run(verb: Verb, settings: &Settings, out: &Out) -> Result<Report, F
         Verb::Show(ask) => show(&ask.file),
         Verb::Verify(ask) => verify(&ask),
         Verb::Offer(ask) => offer::offer(&ask.share, &ask.identity, settings, out).await,
-        Verb::Consent(Consent { bring, yes }) => {
-            recover::consent(&bring.share, &bring.identity, yes, settings, out).await
+        Verb::Consent(Consent { bring, mandate }) => {
+            recover::consent(&bring.share, &bring.identity, mandate.as_deref(), settings, out).await
         }
     }
 }

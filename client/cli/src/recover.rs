@@ -30,11 +30,12 @@ Examples:
 /// Help of `custodian consent`.
 pub const CONSENT_EXAMPLES: &str = "\
 Signs, with the share and without giving it away, that one node goes on alone. Read what is shown first: it says which node, \
-with which state, and that everybody else leaves. Without --yes nothing is signed.
+with which state, and that everybody else leaves. Then sign it by its digest, which the operator reads out: another mandate \
+than that is not signed.
 
 Examples:
-  claviger custodian consent alice.share --identity alice.custodian --addr 10.0.0.3:7001
-  claviger custodian consent alice.share --identity alice.custodian --addr 10.0.0.3:7001 --yes";
+  claviger custodian consent ada.share --identity ada.custodian --addr node3:7001
+  claviger custodian consent ada.share --identity ada.custodian --addr node3:7001 --mandate $DIGEST";
 
 /// Begins, or tells how far it is.
 pub async fn begin(settings: &Settings) -> Result<Report, Failure> {
@@ -44,15 +45,16 @@ pub async fn begin(settings: &Settings) -> Result<Report, Failure> {
     let recovery = answer.recovery.unwrap_or_default();
     let shown = shown(&mandate, &chain);
     let how = "each custodian: claviger custodian consent SHARE_FILE --identity FILE --addr";
-    let text = format!("{}\n{}\n{how} {endpoint}", shown.text, progress(&recovery));
+    let (progress, digest) = (progress(&recovery), mandate.digest());
+    let text = format!("{}\n{progress}\n{how} {endpoint} --mandate {digest}", shown.text);
     Ok(Report::new(json!({ "mandate": shown.json, "recovery": progress_json(&recovery) }), text))
 }
 
-/// Shows the mandate, and signs it if told to.
+/// Shows the mandate, and signs it if it is the one that was named.
 pub async fn consent(
     share: &Path,
     identity: &Path,
-    yes: bool,
+    named: Option<&str>,
     settings: &Settings,
     out: &Out,
 ) -> Result<Report, Failure> {
@@ -63,10 +65,13 @@ pub async fn consent(
     let asked = v1::BeginRecoveryResponse { recovery, founding, links, roster };
     let (mandate, chain) = proven(&asked, Some(&opened))?;
     let shown = shown(&mandate, &chain);
-    if !yes {
-        let text = format!("{}\nnothing is signed yet: add --yes when all of this is what you want", shown.text);
+    let Some(named) = named else {
+        let how = "nothing is signed yet: add --mandate with the digest that the operator reads out, if it is this one and all \
+                   of this is what you want";
+        let text = format!("{}\n{how}", shown.text);
         return Ok(Report::new(json!({ "mandate": shown.json, "signed": false }), text));
-    }
+    };
+    is_named(&mandate, named)?;
     out.progress(&shown.text)?;
     let index = opened.share.index();
     let ask = v1::ConsentToRecoveryRequest {
@@ -81,6 +86,16 @@ pub async fn consent(
     };
     let json = json!({ "mandate": shown.json, "signed": true, "recovery": progress_json(&recovery) });
     Ok(Report::new(json, format!("signed\n{next}")))
+}
+
+/// A custodian agrees to what the operator asked for, and to nothing that came in its place.
+fn is_named(mandate: &Mandate, named: &str) -> Result<(), Failure> {
+    let digest = mandate.digest().to_string();
+    if named.trim().eq_ignore_ascii_case(&digest) {
+        return Ok(());
+    }
+    Err(Failure::new(format!("nothing is signed: the node asks for mandate {digest}, and another one was named"))
+        .next("ask the operator which one is meant; `claviger operator recover` shows it"))
 }
 
 /// A mandate is one node's: which, has to be said.
@@ -167,4 +182,34 @@ fn progress_json(recovery: &v1::Recovery) -> Value {
     json!({
         "threshold": recovery.threshold, "signed": recovery.signed, "missing": recovery.missing, "given": recovery.given,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claviger_core::name::{Digest, DiskId, NodeId, VerifyingKey};
+    use claviger_core::roster::Member;
+    use claviger_core::time::UnixMs;
+
+    #[test]
+    fn a_mandate_is_signed_by_its_own_digest_alone() {
+        let key = VerifyingKey([1; 32]);
+        let mandate = |nonce| Mandate {
+            lineage: Lineage([1; 32]),
+            generation: 2,
+            heir: Member { node: NodeId(1), key, disk: DiskId([1; 16]), role: Role::Voter },
+            ground: Ground::Restored(Digest([2; 32])),
+            head: Digest([3; 32]),
+            nonce: [nonce; 16],
+            expires: UnixMs(1),
+        };
+        let digest = mandate(1).digest().to_string();
+        assert!(is_named(&mandate(1), &digest).is_ok());
+        assert!(is_named(&mandate(1), &format!(" {}\n", digest.to_uppercase())).is_ok(), "as it was read out");
+        for other in ["", &digest[..8], "yes"] {
+            assert!(is_named(&mandate(1), other).is_err(), "{other}");
+        }
+        let refused = is_named(&mandate(2), &digest).err().map(|why| why.message).unwrap_or_default();
+        assert!(refused.contains("another one was named"), "{refused}");
+    }
 }

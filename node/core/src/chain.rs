@@ -8,7 +8,7 @@ use crate::record::{RecordKey, Table};
 use crate::roster::{Founding, Genesis, Roster};
 use crate::time::UnixMs;
 use crate::txn::{Batch, Txn};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// The chain so far. Empty before the founding.
 #[derive(Clone, Default)]
@@ -18,6 +18,10 @@ pub struct Chain {
     /// Every transaction key that any link named, by number.
     txn_keys: BTreeMap<u32, VerifyingKey>,
     roster: Option<Roster>,
+    /// SHA-256 of the newest links, the newest last, [`TRAIL_LINKS`] at most.
+    trail: VecDeque<Digest>,
+    /// Digest of the mandate that began each generation but the first.
+    mandates: BTreeMap<u64, Digest>,
 }
 
 impl Chain {
@@ -54,6 +58,8 @@ impl Chain {
             txn_keys: BTreeMap::from([(header.txn_key.number, header.txn_key.public)]),
             roster: Some(genesis.roster.clone()),
             founding: Some(founding),
+            trail: VecDeque::from([crypto::sha256(&[&link.to_bytes()])]),
+            mandates: BTreeMap::new(),
             head: Some(link),
         })
     }
@@ -72,15 +78,46 @@ impl Chain {
         links.into_iter().try_fold(self.clone(), |chain, link| chain.extend(link))
     }
 
-    /// The chain with the roster that its newest link names.
+    /// The chain with the roster that its newest link names: where that link begins a generation, nobody but the heir is
+    /// left in it. Of links further back only whoever has their rosters can say so; nobody's state machine takes others.
     pub fn named(self, roster: Roster) -> Option<Chain> {
-        let named = self.head.as_ref()?.header.roster == crypto::sha256(&[&roster.to_bytes()]);
-        named.then_some(Chain { roster: Some(roster), ..self })
+        let header = &self.head.as_ref()?.header;
+        let named = header.roster == crypto::sha256(&[&roster.to_bytes()]);
+        let alone = header.mandate.as_ref().is_none_or(|signed| roster.is_left_to(&signed.mandate.heir));
+        (named && alone).then_some(Chain { roster: Some(roster), ..self })
     }
 
     /// How many links it has.
     pub fn length(&self) -> u64 {
         self.head.as_ref().map_or(0, |head| head.header.number + 1)
+    }
+
+    /// Of two chains of one cluster the one of the later generation counts, and of one generation the longer one.
+    pub fn rank(&self) -> (u64, u64) {
+        (self.generation(), self.length())
+    }
+
+    /// The generation of the newest link; 0 before the founding.
+    pub fn generation(&self) -> u64 {
+        self.head.as_ref().map_or(0, |head| head.header.generation)
+    }
+
+    /// SHA-256 of the newest link.
+    pub fn head_digest(&self) -> Option<Digest> {
+        self.trail.back().copied()
+    }
+
+    /// Whether that is the digest of one of the newest [`TRAIL_LINKS`] links.
+    pub fn has_lately(&self, link: &Digest) -> bool {
+        self.trail.contains(link)
+    }
+
+    /// The first generation that different nodes were given a mandate to begin, in this chain and in the other one.
+    pub fn torn_from(&self, other: &Chain) -> Option<u64> {
+        let differs = |(generation, mandate): &(&u64, &Digest)| {
+            other.mandates.get(generation).is_some_and(|theirs| theirs != *mandate)
+        };
+        self.mandates.iter().find(differs).map(|(generation, _)| *generation)
     }
 
     /// Whether a transaction's puts and deletes leave the chain whole.
@@ -137,6 +174,13 @@ impl Chain {
         }
         let mut chain = self.clone();
         chain.txn_keys.insert(next.txn_key.number, next.txn_key.public);
+        if let Some(signed) = &next.mandate {
+            chain.mandates.insert(next.generation, signed.mandate.digest());
+        }
+        if chain.trail.len() >= TRAIL_LINKS {
+            chain.trail.pop_front();
+        }
+        chain.trail.push_back(crypto::sha256(&[&link.to_bytes()]));
         chain.head = Some(link);
         Some(chain)
     }
@@ -206,5 +250,8 @@ fn value<'a>(txn: &'a Txn, key: &RecordKey) -> Option<&'a [u8]> {
 const BROKEN: &str = "the header chain is broken";
 /// Tables that change by links alone.
 const CHAIN_TABLES: [Table; 3] = [Table::Header, Table::Genesis, Table::Roster];
+/// How far back the link may lie that a mandate names. A survivor's log may hold links that it had not applied when its mandate
+/// was asked for, and fewer than this: each takes a majority.
+pub const TRAIL_LINKS: usize = 64;
 /// The generation that a founding begins with; recover, restore and promotion raise it.
 const FIRST_GENERATION: u64 = 1;

@@ -28,12 +28,12 @@ impl LtHash {
 
     /// Adds an element.
     pub fn add(&mut self, element: &[u8]) {
-        self.each(element, u16::wrapping_add);
+        self.each(element, |lane, other| lane.wrapping_add(other));
     }
 
     /// Takes an element out again that was added before.
     pub fn remove(&mut self, element: &[u8]) {
-        self.each(element, u16::wrapping_sub);
+        self.each(element, |lane, other| lane.wrapping_sub(other));
     }
 
     /// SHA-256 of the byte form.
@@ -41,7 +41,8 @@ impl LtHash {
         sha256(&[&self.to_bytes()])
     }
 
-    fn each(&mut self, element: &[u8], combine: fn(u16, u16) -> u16) {
+    /// Of each `combine` a loop of its own, so that the compiler makes it one over many lanes at once.
+    fn each(&mut self, element: &[u8], combine: impl Fn(u16, u16) -> u16) {
         let mut expansion = [0; LTHASH_BYTES];
         let mut xof = Shake128::default();
         xof.update(label::LTHASH.as_str().as_bytes());
@@ -68,9 +69,11 @@ impl fmt::Debug for LtHash {
 
 impl Canonical for LtHash {
     fn write(&self, w: &mut Writer) {
-        self.0.iter().for_each(|lane| {
-            w.u16(*lane);
-        });
+        let mut bytes = [0; LTHASH_BYTES];
+        for (to, lane) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(self.0.iter()) {
+            *to = lane.to_be_bytes();
+        }
+        w.raw(&bytes);
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
         let mut hash = LtHash::new();

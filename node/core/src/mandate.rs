@@ -58,7 +58,8 @@ pub struct Mandate {
     pub heir: Member,
     /// With what.
     pub ground: Ground,
-    /// SHA-256 of the newest header link that the node knew.
+    /// SHA-256 of the newest header link that the node knew: the generation begins behind that one, or behind what the log
+    /// that the mandate names held further.
     pub head: Digest,
     /// Makes every mandate another.
     pub nonce: [u8; 16],
@@ -134,14 +135,15 @@ pub struct SignedMandate {
 }
 
 impl SignedMandate {
-    /// Whether it is what the newest link before it allows: that cluster, its next generation, its custodians, a voter as
-    /// heir, and enough good signatures and no other.
+    /// Whether it is what the newest link before it allows: that cluster, its next generation, the chain that was shown to
+    /// its custodians, a voter as heir, and enough good signatures and no other.
     pub fn follows(&self, chain: &Chain) -> bool {
         let Some(before) = chain.head().map(|link| &link.header) else { return false };
         let (mandate, custodians) = (&self.mandate, crypto::sha256(&[&self.custodians.to_bytes()]));
         mandate.lineage == before.lineage
             && Some(mandate.generation) == before.generation.checked_add(1)
             && custodians == before.custodians
+            && chain.has_lately(&mandate.head)
             && mandate.heir.role == Role::Voter
             && self.is_agreed()
     }

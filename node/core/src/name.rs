@@ -1,7 +1,7 @@
 //! Names and numbers of things, parsed once at the door and valid ever after.
 
 use crate::codec::{Canonical, Malformed, Reader, Writer};
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Longest segment of a name, in bytes.
 pub const SEGMENT_BYTES_MAX: usize = 63;
@@ -20,9 +20,10 @@ impl fmt::Display for BadName {
 
 impl std::error::Error for BadName {}
 
-/// One segment of a name: `[a-z0-9][a-z0-9._-]{0,62}`, accepted or refused, never normalised.
+/// One segment of a name: `[a-z0-9][a-z0-9._-]{0,62}`, accepted or refused, never normalised. Cheap to clone: a request's
+/// names go with its permit, its page and more.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Segment(String);
+pub struct Segment(Arc<str>);
 
 impl Segment {
     /// The text.

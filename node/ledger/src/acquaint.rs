@@ -9,6 +9,7 @@ use crate::{Fatal, Halt, LedgerView, Proof};
 use bytes::Bytes;
 use claviger_core::address::Announcement;
 use claviger_core::codec::Canonical;
+use claviger_core::crypto::sha256;
 use claviger_core::header::HeaderLink;
 use claviger_core::name::{Lineage, NodeId};
 use claviger_core::record::{RecordKey, Table, View};
@@ -53,7 +54,7 @@ impl Acquaint {
             if self.peers.lineage().is_none() {
                 continue;
             }
-            let others = self.peers.others();
+            let others = self.peers.neighbours();
             let next = others.range(NodeId(last.0 + 1)..).next().or(others.first()).copied();
             let Some(next) = next else { continue };
             last = next;
@@ -84,7 +85,7 @@ impl Acquaint {
         match self.gather(&address, lineage, base, &mut announced).await {
             Ok(Some(ahead)) => self.believe(ahead).await?,
             Ok(None) => (),
-            Err(failed @ CallFailed::Refused(_)) => return self.unless_superseded(&address, lineage, failed).await,
+            Err(failed @ CallFailed::Refused(_)) => return self.unless_parted(&address, lineage, failed).await,
             Err(failed) => return Err(failed),
         }
         announced.into_iter().for_each(|said| self.peers.hear_address(said));
@@ -93,13 +94,16 @@ impl Acquaint {
     }
 
     /// What does not follow from this node's chain may be a later generation, which custodians have begun without what this
-    /// node knows: then it has left, like everybody but their heir.
-    async fn unless_superseded(&self, address: &str, lineage: Lineage, failed: CallFailed) -> Result<(), CallFailed> {
+    /// node knows: then it has left, like everybody but their heir. Or they have begun one twice, and only people can say
+    /// which of the two goes on.
+    async fn unless_parted(&self, address: &str, lineage: Lineage, failed: CallFailed) -> Result<(), CallFailed> {
         let other = self.gather(address, lineage, Chain::default(), &mut Vec::new()).await?.ok_or(failed.clone())?;
-        let generation = |chain: &Chain| chain.head().map_or(0, |link| link.header.generation);
-        let own = other.chain.roster().and_then(|roster| roster.member(self.peers.node()));
-        let retired = own.is_none_or(|line| line.role == Role::Retired);
-        if generation(&other.chain) > generation(&self.peers.chain()) && retired {
+        let (own, theirs) = (self.peers.chain(), other.chain);
+        let line = theirs.roster().and_then(|roster| roster.member(self.peers.node()));
+        let retired = line.is_none_or(|line| line.role == Role::Retired);
+        if let Some(generation) = own.torn_from(&theirs) {
+            self.halt.halt(Fatal::Torn { generation });
+        } else if theirs.generation() > own.generation() && retired {
             self.halt.halt(Fatal::Retired);
         }
         Err(failed)
@@ -126,7 +130,7 @@ impl Acquaint {
             *announced = announcements(&reply.announcements);
             let mut links = read_all::<HeaderLink>(&reply.links)?;
             if links.is_empty() {
-                return Ok(None);
+                return if self.is_ours(&reply, &base) { Ok(None) } else { Err(parted()) };
             }
             came.extend(links.iter().cloned());
             if chain.founding().is_none() {
@@ -142,6 +146,15 @@ impl Acquaint {
             }
         }
         Err(unreadable())
+    }
+
+    /// Whether a chain that goes no further than `base` is a part of it, by what its owner says.
+    fn is_ours(&self, reply: &pb::AcquaintReply, base: &Chain) -> bool {
+        // Whoever has no link says so; one that is cut off half way is asked again.
+        let Some(last) = reply.length.checked_sub(1).filter(|_| reply.length <= base.length()) else { return true };
+        let own = self.links(last, reply.length).pop();
+        let same = own.is_none_or(|link| sha256(&[&link.to_bytes()]).0[..] == reply.head[..]);
+        same && reply.generation <= base.generation()
     }
 
     async fn page(&self, address: &str, lineage: Lineage, links: u64) -> Result<pb::AcquaintReply, CallFailed> {
@@ -191,6 +204,9 @@ impl Acquaint {
             roster: bytes(chain.roster().filter(|_| whole && !links.is_empty()).map(Canonical::to_bytes)),
             links: links.iter().map(|link| link.to_bytes().into()).collect(),
             announcements: self.peers.announcements().iter().map(|said| said.to_bytes().into()).collect(),
+            generation: chain.generation(),
+            length: chain.length(),
+            head: bytes(chain.head_digest().map(|head| head.0.to_vec())),
         };
         Ok(reply.encode_to_vec().into())
     }
@@ -232,6 +248,10 @@ fn begun(founding: &[u8], first: HeaderLink, lineage: Lineage) -> Result<Chain, 
 
 fn read_all<T: Canonical>(values: &[Bytes]) -> Result<Vec<T>, CallFailed> {
     values.iter().map(|bytes| T::from_bytes(bytes).map_err(|_| unreadable())).collect()
+}
+
+fn parted() -> CallFailed {
+    CallFailed::Refused("its header chain is no part of this node's".into())
 }
 
 fn unreadable() -> CallFailed {

@@ -100,7 +100,7 @@ fn message<M: Message + Default + PartialEq>(bytes: &[u8]) {
 }
 
 fn ledger_frames(bytes: &[u8]) {
-    message::<pb::Frame>(bytes);
+    message::<pb::Ask>(bytes);
     message::<pb::Reply>(bytes);
     message::<pb::RaftRequest>(bytes);
     message::<pb::RaftReply>(bytes);

@@ -247,18 +247,30 @@ impl Ear {
     }
 
     async fn barrier(&self, from: PeerCertificate, body: Bytes) -> Result<Bytes, Turned> {
-        let (from, pb::BarrierRequest { .. }) = self.peers.open::<pb::BarrierRequest>(from, body)?;
+        let (from, request) = self.peers.open::<pb::BarrierRequest>(from, body)?;
+        if let Some(leads) = request.leads {
+            return self.confirm(from, leads);
+        }
         let leader = self.barrier.leader();
         let (verdict, index) = if leader != Some(self.peers.node()) {
             (barrier_reply::Verdict::NotLeader, 0)
         } else {
             match self.barrier.join().await {
-                Some(confirmed) => (barrier_reply::Verdict::Confirmed, confirmed.index),
-                None => (barrier_reply::Verdict::NoQuorum, 0),
+                Ok(confirmed) => (barrier_reply::Verdict::Confirmed, confirmed.index),
+                Err(_) => (barrier_reply::Verdict::NoQuorum, 0),
             }
         };
         let leader = leader.map_or(0, |node| node.0);
         self.peers.seal(from, pb::BarrierReply { envelope: None, verdict: verdict.into(), index, leader })
+    }
+
+    /// Tells a leader whether this node follows it still: whether it has promised nothing to a later one.
+    fn confirm(&self, from: NodeId, leads: pb::RaftVote) -> Result<Bytes, Turned> {
+        let vote = Vote::from_wire(leads).map_err(unreadable)?;
+        self.speaks_for_itself(from, &vote)?;
+        let follows = self.barrier.follows(&vote) || planted!(ConfirmedBlindly);
+        let verdict = if follows { barrier_reply::Verdict::Follows } else { barrier_reply::Verdict::NotLeader };
+        self.peers.seal(from, pb::BarrierReply { verdict: verdict.into(), ..Default::default() })
     }
 }
 

@@ -140,20 +140,22 @@ impl Ledger {
     pub async fn barrier(&self, deadline: Duration) -> Result<Revision, Unavailable> {
         let deadline = runtime::now() + deadline;
         let confirmed = loop {
-            let mut news = self.0.raft.server_metrics();
-            // What is known already is no news: the receiver is a copy of one that never looked.
-            drop(news.borrow_and_update());
-            match runtime::timeout_at(deadline, self.0.barrier.join()).await {
-                Ok(Some(confirmed)) => break confirmed,
-                Ok(None) if deadline.remaining() > Duration::ZERO && !self.0.halt.halted() => (),
-                Ok(None) | Err(_) => return Err(self.unavailable(Unavailable::NoQuorum)),
-            }
+            let mut news = match runtime::timeout_at(deadline, self.0.barrier.join()).await {
+                Ok(Ok(confirmed)) => break confirmed,
+                Ok(Err(news)) if deadline.remaining() > Duration::ZERO && !self.0.halt.halted() => news,
+                Ok(Err(_)) | Err(_) => return Err(self.unavailable(Unavailable::NoQuorum)),
+            };
             // Either there is news of a leader, or it is time to ask again.
             if let Ok(Err(_)) = runtime::timeout(Duration::from_millis(RETRY_MS), news.changed()).await {
                 return Err(Unavailable::Stopped);
             }
         };
-        let revision = self.revised(deadline, |r| (r.index >= confirmed.index).then_some(*r)).await?;
+        let shown = *self.0.stage.revision.borrow();
+        let revision = if shown.index >= confirmed.index {
+            shown
+        } else {
+            self.revised(deadline, |r| (r.index >= confirmed.index).then_some(*r)).await?
+        };
         self.0.barrier.catch_up(&confirmed);
         Ok(Revision { started_at: confirmed.started_at, ..revision })
     }
@@ -174,11 +176,6 @@ impl Ledger {
     /// view that is taken afterwards is no older than that. None before the first, and then nothing counts as fresh.
     pub fn confirmed_at(&self) -> Option<Duration> {
         self.0.barrier.caught_up()
-    }
-
-    /// Waits until this node has applied the transaction of that number.
-    pub async fn applied_at_least(&self, sequence: u64, deadline: Duration) -> Result<Revision, Unavailable> {
-        self.revised(runtime::now() + deadline, |r| (r.sequence >= sequence).then_some(*r)).await
     }
 
     /// Follows this node's revision.
@@ -212,6 +209,7 @@ impl Ledger {
             applied_index: self.revision().index,
             revision: self.revision(),
             members: membership.nodes().map(|(id, _)| (NodeId(*id), voters.contains(id))).collect(),
+            votes: membership.get_joint_config().iter().map(|set| set.iter().copied().map(NodeId).collect()).collect(),
             moving: membership.get_joint_config().len() > 1,
             matched: matched(&metrics),
             links: self.view().0.chain.length(),

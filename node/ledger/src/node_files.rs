@@ -2,13 +2,13 @@
 //! been started on.
 
 use crate::bank::AFTER_ALL_KEYS;
-use crate::machine::Chain;
+use crate::machine::{Chain, lineage_of};
 use crate::peers::Ahead;
 use crate::{LedgerConfig, PinRefused, StartFailed, recall, succession};
 use claviger_core::address::Announcement;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::header::HeaderLink;
-use claviger_core::name::{DiskId, NodeId};
+use claviger_core::name::{DiskId, Lineage, NodeId};
 use claviger_core::roster::{Founding, Genesis, PRESENT_MAX, Role, Roster};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use parking_lot::Mutex;
@@ -72,6 +72,11 @@ impl Found {
     /// Which disk it is, and how often it was started on; none when it is new.
     pub fn disk(&self) -> Option<(DiskId, u64)> {
         self.page.as_ref().map(|page| (page.disk, page.incarnation))
+    }
+
+    /// The cluster that it is pinned to.
+    pub fn pinned(&self) -> Option<Lineage> {
+        self.genesis.as_ref().map(lineage_of)
     }
 
     /// Whether everything but the page is to be cleared.
@@ -227,11 +232,6 @@ impl NodeFiles {
         *self.genesis.lock() = None;
         Ok(())
     }
-}
-
-/// Whether a folder is pinned to a cluster.
-pub(crate) fn is_pinned(disk: &dyn Disk) -> Result<bool, DiskFailed> {
-    Ok(disk.read(Space::Node, GENESIS)?.is_some())
 }
 
 /// Adds to a batch that the folder is pinned to the genesis of a cluster that was restored to it.

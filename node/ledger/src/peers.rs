@@ -109,7 +109,7 @@ pub(crate) struct Peers {
     stage: Arc<Stage>,
 }
 
-/// A chain that is longer than that of the records, with all of its links.
+/// A chain that is newer than that of the records, with all of its links.
 #[derive(Clone)]
 pub(crate) struct Ahead {
     pub chain: Arc<Chain>,
@@ -235,6 +235,16 @@ impl Peers {
         all
     }
 
+    /// As [`Peers::others`]; where custodians have begun a generation, also whoever is configured and was left behind then:
+    /// they may have been given a mandate as well.
+    pub fn neighbours(&self) -> BTreeSet<NodeId> {
+        let mut all = self.others();
+        if self.chain().generation() > 1 && self.alone().is_none() {
+            all.extend(self.addresses.keys().copied().filter(|node| *node != self.node));
+        }
+        all
+    }
+
     /// The other members, by the newest roster that this node has proven: whom it can speak to in an envelope.
     pub fn members(&self) -> BTreeSet<NodeId> {
         if self.alone().is_some() {
@@ -245,24 +255,24 @@ impl Peers {
         members
     }
 
-    /// The longest chain that this node has proven, by its records or ahead of them.
+    /// The newest chain that this node has proven, by its records or ahead of them.
     pub fn chain(&self) -> Arc<Chain> {
         let own = self.stage.view.read().0.chain.clone();
         let ahead = self.ahead.read().as_ref().map(|ahead| ahead.chain.clone());
-        ahead.filter(|ahead| ahead.length() > own.length()).unwrap_or(own)
+        ahead.filter(|ahead| ahead.rank() > own.rank()).unwrap_or(own)
     }
 
     /// The chain that peers have proven ahead of this node's records, if it is still ahead.
     pub fn ahead(&self) -> Option<Ahead> {
-        let own = self.stage.view.read().0.chain.length();
-        self.ahead.read().clone().filter(|ahead| ahead.chain.length() > own)
+        let own = self.stage.view.read().0.chain.rank();
+        self.ahead.read().clone().filter(|ahead| ahead.chain.rank() > own)
     }
 
-    /// Believes a chain that is longer than the one before.
-    pub fn run_ahead(&self, longer: Ahead) {
+    /// Believes a chain that is newer than the one before.
+    pub fn run_ahead(&self, newer: Ahead) {
         let mut ahead = self.ahead.write();
-        if ahead.as_ref().is_none_or(|before| before.chain.length() < longer.chain.length()) {
-            *ahead = Some(longer);
+        if ahead.as_ref().is_none_or(|before| before.chain.rank() < newer.chain.rank()) {
+            *ahead = Some(newer);
         }
     }
 

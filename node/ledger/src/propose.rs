@@ -23,8 +23,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-/// Batches of this node that may be under way at once. While they are, later transactions gather.
-const BATCHES_IN_FLIGHT: usize = 4;
+/// Batches of this node that may be under way at once. While they are, later transactions gather: every batch costs every
+/// node its own way through Raft and two syncs, however much is in it.
+const BATCHES_IN_FLIGHT: usize = 2;
+/// How often a batch waits for others to come into it, at most: those who never stop coming are in the next.
+const GATHERS_MAX: usize = 4;
 /// Longest wait for news of a leader before the same batch is offered again.
 const RETRY_MS: u64 = 50;
 /// Longest that one offer to a leader may take.
@@ -240,6 +243,7 @@ impl Proposer {
             self.bell.notified().await;
             while !self.queue.lock().is_empty() {
                 let Ok(slot) = self.slots.clone().acquire_owned().await else { return };
+                self.company().await;
                 let Some((batch, waiting)) = self.gather() else { continue };
                 let me = self.clone();
                 runtime::spawn(async move {
@@ -249,6 +253,19 @@ impl Proposer {
                     drop(slot);
                 });
             }
+        }
+    }
+
+    /// Lets everybody in who is about to propose: as long as others come while those who can run do.
+    async fn company(&self) {
+        let mut waiting = 0;
+        for _ in 0..GATHERS_MAX {
+            let now = self.queue.lock().len();
+            if now == waiting || now >= BATCH_TXNS_MAX {
+                return;
+            }
+            waiting = now;
+            runtime::yield_now().await;
         }
     }
 

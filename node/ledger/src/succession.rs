@@ -4,14 +4,13 @@
 //!
 //! Must not contain: who may ask for it, and how signatures are gathered (server); what a mandate says (core).
 
-use crate::node_files::is_pinned;
 use crate::raft::log::Log;
 use crate::raft::restore;
 use crate::raft::snapshot::place_of;
 use crate::{StartFailed, recall};
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::mandate::{Ground, SignedMandate};
-use claviger_core::name::NodeId;
+use claviger_core::name::{Lineage, NodeId};
 use claviger_core::time::UnixMs;
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use std::sync::Arc;
@@ -55,6 +54,7 @@ const GRACE_MS: u64 = 3_600_000;
 pub(crate) async fn carry_out(
     disk: &Arc<dyn Disk>,
     node: NodeId,
+    pinned: Option<Lineage>,
     log: &Log,
     now: UnixMs,
 ) -> Result<(Option<SignedMandate>, bool), StartFailed> {
@@ -65,7 +65,7 @@ pub(crate) async fn carry_out(
     }
     let mut batch = Batch::default();
     let in_time = now <= kept.signed.mandate.expires.plus_ms(GRACE_MS);
-    if !in_time || !prepare(disk, node, log, &kept.signed, &mut batch)? {
+    if !in_time || !prepare(disk, node, log, pinned, &kept.signed, &mut batch)? {
         tracing::error!(in_time, "a mandate of the custodians is not carried out, and forgotten: ask for another");
         let mut batch = Batch::default();
         forget(&mut batch);
@@ -80,23 +80,27 @@ pub(crate) async fn carry_out(
     Ok((Some(kept.signed), true))
 }
 
-/// Adds what the mandate comes to. Whether its ground is there: a log that reaches as far, or that very snapshot on a disk
-/// that holds nothing else.
+/// Adds what the mandate comes to. Whether its ground is there: a log of that cluster that reaches as far, or that very
+/// snapshot on a disk that holds nothing else.
 fn prepare(
     disk: &Arc<dyn Disk>,
     node: NodeId,
     log: &Log,
+    pinned: Option<Lineage>,
     signed: &SignedMandate,
     batch: &mut Batch,
 ) -> Result<bool, StartFailed> {
     match &signed.mandate.ground {
         // Whatever stands in the log stays: some of it may have been acknowledged.
         Ground::Survivor(end) => {
+            if pinned != Some(signed.mandate.lineage) {
+                return Ok(false);
+            }
             let Some(last) = log.last().filter(|last| place_of(last) >= *end) else { return Ok(false) };
             Log::begin_alone(last, true, log.vote(), node, batch);
         }
         Ground::Restored(image) => {
-            if !log.is_empty() || is_pinned(&**disk).map_err(StartFailed::Disk)? {
+            if !log.is_empty() || pinned.is_some() {
                 return Ok(false);
             }
             let Some(last) = restore::make_current(disk, image, signed, batch)? else { return Ok(false) };

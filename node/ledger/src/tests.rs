@@ -23,6 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+mod alone;
+mod fuse;
+mod parted;
 mod snapshots;
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -142,6 +145,7 @@ impl Author for Keyring {
 
 /// What of a node outlives its lives.
 struct Rig {
+    node: NodeId,
     disk: Arc<MemoryDisk>,
     entropy: Arc<Counter>,
     told: Arc<Told>,
@@ -154,7 +158,8 @@ impl Rig {
     }
 
     fn timed(timings: Timings) -> Rig {
-        Rig { disk: Arc::default(), entropy: Arc::new(Counter(AtomicU8::new(1))), told: Arc::default(), timings }
+        let (disk, told, entropy) = (Arc::default(), Arc::default(), Arc::new(Counter(AtomicU8::new(1))));
+        Rig { node: NodeId(1), disk, entropy, told, timings }
     }
 
     async fn start(&self) -> Ledger {
@@ -164,14 +169,18 @@ impl Rig {
     }
 
     async fn try_start(&self) -> Result<Ledger, StartFailed> {
+        self.start_on(self.disk.clone()).await
+    }
+
+    async fn start_on(&self, disk: Arc<dyn Disk>) -> Result<Ledger, StartFailed> {
         let config = LedgerConfig {
-            node: NodeId(1),
+            node: self.node,
             cluster: genesis().cluster,
-            addresses: BTreeMap::from([(NodeId(1), "here".into())]),
+            addresses: BTreeMap::from([(self.node, "here".into())]),
             timings: self.timings,
         };
         let world = World {
-            disk: self.disk.clone(),
+            disk,
             network: Arc::new(Nobody),
             clock: Arc::new(Stopwatch(runtime::now())),
             entropy: self.entropy.clone(),

@@ -9,8 +9,9 @@ use crate::chain::Chain;
 use crate::chance::Chance;
 use crate::codec::{Canonical, Malformed, Reader, Writer};
 use crate::crypto::sha256;
-use crate::failure::{Cause, Failure, Refused};
+use crate::failure::{Cause, Failure, Refused, Why};
 use crate::header::Header;
+use crate::keyring::KEYS_MAX;
 use crate::mandate::SignedMandate;
 use crate::name::{NodeId, TxnId};
 use crate::policy::action::{CreateJoinTicket, RetireMember, SetMemberRole};
@@ -236,13 +237,12 @@ pub fn succeed(
     root: &Root,
     chance: &mut Chance,
 ) -> Result<Txn, Failure> {
-    let before = roster(desk.view)?;
-    let after = before.left_to(&mandate.mandate.heir);
-    if !mandate.follows(chain) || !before.leads_to(&after) {
+    if !mandate.follows(chain) {
         return Err(Refused::BadRequest("a mandate that follows from the newest header").into());
     }
-    if !desk.keyring.renewable() || after.members.len() > MEMBERS_MAX {
-        return Err(Refused::TooMany("audit keys, or nodes").into());
+    let after = left_alone(chain, &mandate.mandate.heir)?;
+    if !desk.keyring.renewable() {
+        return Err(Refused::TooMany("audit keys").into());
     }
     let renewed = desk.keyring.renewed(chance);
     let sealed = renewed.seal(root, &desk.lineage, chance.fresh());
@@ -255,15 +255,39 @@ pub fn succeed(
     let keyring = RecordKey::only(Table::Keyring);
     link.relies.push(Reliance::Exact(keyring, desk.view.version(&keyring)));
     link.puts.push(Put { key: keyring, value: sealed });
+    // Leave to join what is left behind is no leave to join what begins.
+    let all = Collection { table: Table::Ticket, tenant: TenantTag::default() };
+    let open = desk.view.members(&all, None, TICKETS_LOOKED_AT_MAX);
+    link.relies.push(Reliance::Members(all, desk.view.members_version(&all)));
+    link.relies.extend(open.iter().map(|(ticket, record)| Reliance::Exact(*ticket, record.version)));
     Ok(Txn {
         id: TxnId(chance.fresh().spend()),
         turn: desk.turn,
         decided_at: desk.now,
         relies: link.relies,
         puts: link.puts,
-        deletes: Vec::new(),
+        deletes: open.into_iter().map(|(ticket, _)| ticket).collect(),
         effect: Effect::Records,
     })
+}
+
+/// The roster in which that node is left alone, if that can come to be: looked at before custodians are asked for anything.
+///
+/// # Errors
+/// `BadRequest` for a node that could not be its heir; `TooMany` where there is no room for another key, or for the node.
+pub fn left_alone(chain: &Chain, heir: &Member) -> Result<Roster, Failure> {
+    let (head, before) = chain.head().zip(chain.roster()).ok_or(Why::NotFounded)?;
+    let after = before.left_to(heir);
+    if !before.leads_to(&after) {
+        return Err(Refused::BadRequest("a node of the cluster, or one whose number, key and disk never served").into());
+    }
+    // Both keys are only ever renewed together.
+    let keys = usize::try_from(head.header.txn_key.number).unwrap_or(usize::MAX);
+    match (keys >= KEYS_MAX, after.members.len() > MEMBERS_MAX) {
+        (true, _) => Err(Refused::TooMany("audit keys").into()),
+        (_, true) => Err(Refused::TooMany("nodes").into()),
+        (false, false) => Ok(after),
+    }
 }
 
 /// The newest roster.

@@ -19,7 +19,8 @@ pub use keys::{
     rotate_key, update_key,
 };
 pub use members::{
-    Joining, RoleAsk, TicketAsk, TicketGiven, create_join_ticket, join, retire_member, roster, set_member_role, succeed,
+    Joining, RoleAsk, TicketAsk, TicketGiven, create_join_ticket, join, left_alone, retire_member, roster,
+    set_member_role, succeed,
 };
 pub use requests::{REQUEST_KEPT_MS, Replayed, RequestRecord, expire_requests, replay};
 pub use roles::{

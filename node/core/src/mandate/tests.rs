@@ -2,11 +2,13 @@
 
 use super::*;
 use crate::decide::paper::{Paper, custodian, seeded};
-use crate::decide::{roster, succeed};
+use crate::decide::{Stamp, TicketAsk, create_join_ticket, left_alone, roster, seal_all, succeed};
 use crate::failure::{Failure, Refused};
 use crate::header::{Header, HeaderLink};
-use crate::name::{DiskId, NodeId};
-use crate::record::{RecordKey, Table, View};
+use crate::name::{DiskId, NodeId, VerifyingKey};
+use crate::policy::Cluster;
+use crate::record::{Collection, RecordKey, Table, TenantTag, View};
+use crate::roster::{MEMBERS_MAX, Roster};
 use crate::secret::Secret32;
 use crate::slot::Root;
 use crate::txn::Txn;
@@ -178,4 +180,136 @@ fn a_mandate_is_read_as_it_was_written() {
     let bytes = given.to_bytes();
     assert_eq!(SignedMandate::from_bytes(&bytes), Ok(given));
     assert!((0..bytes.len()).all(|cut| SignedMandate::from_bytes(&bytes[..cut]).is_err()));
+}
+
+fn sealed_all(paper: &mut Paper) {
+    let mut luck = paper.luck();
+    let decision = seal_all(&paper.desk(), paper.permit(Cluster), Stamp::default(), &mut luck).unwrap();
+    paper.apply(&decision.txn).unwrap();
+}
+
+#[test]
+fn a_mandate_follows_from_the_chain_that_its_custodians_were_shown_and_a_little_behind_it() {
+    let mut paper = Paper::founded();
+    let given = signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]);
+    let other = Mandate { head: Digest([7; 32]), ..given.mandate.clone() };
+    assert!(!signed(&paper, other, &[0, 2, 4]).follows(&paper.chain()), "for another chain");
+    // What had been in the survivor's log already.
+    for _ in 1..crate::chain::TRAIL_LINKS {
+        sealed_all(&mut paper);
+        assert!(given.follows(&paper.chain()));
+    }
+    sealed_all(&mut paper);
+    assert!(!given.follows(&paper.chain()), "the cluster has gone on");
+}
+
+#[test]
+fn a_chain_that_begins_a_generation_is_named_by_a_roster_of_the_heir_alone() {
+    let mut paper = Paper::founded();
+    let (before, given) = (paper.chain(), signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]));
+    let alone = before.roster().unwrap().left_to(&stranger());
+    let shared = Roster {
+        members: before.roster().unwrap().members.iter().cloned().chain([stranger()]).collect(),
+        ..alone.clone()
+    };
+    let head = before.head().unwrap().clone();
+    let named = |roster: &Roster| {
+        let header = Header {
+            number: 1,
+            previous: crypto::sha256(&[&head.to_bytes()]),
+            generation: 2,
+            roster: crypto::sha256(&[&roster.to_bytes()]),
+            mandate: Some(Box::new(given.clone())),
+            ..head.header.clone()
+        };
+        let link = paper.keyring.sign_header(header);
+        before.longer(vec![link]).unwrap().named(roster.clone()).is_some()
+    };
+    assert!(named(&alone));
+    assert!(!named(&shared), "somebody else is present");
+    let txn = decided(&mut paper, given.clone()).unwrap();
+    paper.apply(&txn).unwrap();
+    let chain = paper.chain();
+    assert_eq!((before.rank(), chain.rank()), ((1, 1), (2, 2)));
+}
+
+#[test]
+fn a_generation_that_two_nodes_began_tears_the_cluster() {
+    let begun = |nonce: u8| {
+        let mut paper = Paper::founded();
+        let given = signed(&paper, Mandate { nonce: [nonce; 16], ..mandate(&paper, stranger()) }, &[0, 2, 4]);
+        let txn = decided(&mut paper, given).unwrap();
+        paper.apply(&txn).unwrap();
+        paper.chain()
+    };
+    let (one, other) = (begun(1), begun(2));
+    assert_eq!((one.torn_from(&other), other.torn_from(&one)), (Some(2), Some(2)));
+    assert_eq!((one.torn_from(&begun(1)), one.torn_from(&Paper::founded().chain())), (None, None));
+}
+
+#[test]
+fn leave_to_join_the_old_generation_is_no_leave_to_join_the_next() {
+    let mut paper = Paper::founded();
+    let mut luck = paper.luck();
+    for node in [7, 8] {
+        let ask = TicketAsk { node: NodeId(node), good_for_ms: 1_000 };
+        let given = create_join_ticket(&paper.desk(), paper.permit(Cluster), &ask, Stamp::default(), &mut luck);
+        paper.apply(&given.unwrap().txn).unwrap();
+    }
+    assert_eq!(paper.live(Table::Ticket), 2);
+    let given = signed(&paper, mandate(&paper, stranger()), &[0, 2, 4]);
+    let txn = decided(&mut paper, given).unwrap();
+    let all = Collection { table: Table::Ticket, tenant: TenantTag::default() };
+    assert!(txn.relies.iter().any(|r| matches!(r, crate::txn::Reliance::Members(c, _) if *c == all)));
+    paper.apply(&txn).unwrap();
+    assert_eq!(paper.live(Table::Ticket), 0);
+}
+
+#[test]
+fn custodians_are_asked_for_nothing_that_could_not_come_to_be() {
+    let paper = Paper::founded();
+    let chain = paper.chain();
+    let told = |chain: &Chain, heir: &Member| left_alone(chain, heir).err();
+    let own = roster(&paper.records).unwrap().members[0].clone();
+    assert_eq!((told(&chain, &stranger()).is_none(), told(&chain, &own).is_none()), (true, true));
+    let wrong = Member { disk: DiskId([3; 16]), ..own.clone() };
+    assert!(matches!(told(&chain, &wrong), Some(Failure::Refused(Refused::BadRequest(_)))));
+    // Everybody who ever was.
+    let head = chain.head().unwrap().clone();
+    let mut full = chain.roster().unwrap().clone();
+    let gone = |n: u64| {
+        let mut key = [1; 32];
+        key[..8].copy_from_slice(&n.to_be_bytes());
+        let mut disk = [1; 16];
+        disk[..8].copy_from_slice(&n.to_be_bytes());
+        Member { node: NodeId(n), key: VerifyingKey(key), disk: DiskId(disk), role: Role::Retired }
+    };
+    full.members.extend((100..100 + MEMBERS_MAX as u64 - 1).map(gone));
+    let named = |roster: &Roster, number: u32| {
+        let txn_key = crate::txn::TxnKey { number, ..head.header.txn_key };
+        let roster_digest = crypto::sha256(&[&roster.to_bytes()]);
+        let header = Header {
+            number: 1,
+            previous: crypto::sha256(&[&head.to_bytes()]),
+            txn_key,
+            roster: roster_digest,
+            ..head.header.clone()
+        };
+        chain.longer(vec![paper.keyring.sign_header(header)]).unwrap().named(roster.clone()).unwrap()
+    };
+    let full = named(&full, head.header.txn_key.number);
+    assert_eq!(told(&full, &stranger()), Some(Failure::Refused(Refused::TooMany("nodes"))));
+    assert_eq!(told(&full, &own), None, "who has a line already needs no other");
+    // As many keys as there can be, but one, and all of them.
+    let mut keyed = chain.clone();
+    for number in 2..=crate::keyring::KEYS_MAX as u32 {
+        assert_eq!(told(&keyed, &own), None, "{number}");
+        let head = keyed.head().unwrap();
+        let previous = crypto::sha256(&[&head.to_bytes()]);
+        let txn_key = crate::txn::TxnKey { number, ..head.header.txn_key };
+        let header = Header { number: head.header.number + 1, previous, txn_key, ..head.header.clone() };
+        let roster = keyed.roster().unwrap().clone();
+        keyed = keyed.longer(vec![paper.keyring.sign_header(header)]).unwrap().named(roster).unwrap();
+    }
+    assert_eq!(told(&keyed, &own), Some(Failure::Refused(Refused::TooMany("audit keys"))));
 }

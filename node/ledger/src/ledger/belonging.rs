@@ -178,6 +178,11 @@ impl Ledger {
         self.0.log.last().as_ref().map(place_of)
     }
 
+    /// Whether others have proven more of the header chain to this node than its records hold.
+    pub fn is_behind_its_chain(&self) -> bool {
+        self.0.peers.ahead().is_some()
+    }
+
     /// Genesis, header chain and roster as this node's records have them.
     pub fn chain(&self) -> Arc<Chain> {
         self.view().0.chain.clone()

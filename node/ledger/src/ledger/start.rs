@@ -94,7 +94,8 @@ impl Parts {
     ) -> Parts {
         let timings = config.timings;
         let limit = Duration::from_millis(timings.election_max_ms);
-        let barrier = Arc::new(Barrier::new(peers.clone(), raft.clone(), world.clock.clone(), limit));
+        let standing = (peers.clone(), raft.clone(), log.clone(), stage.clone());
+        let barrier = Arc::new(Barrier::new(standing, world.clock.clone(), limit));
         let proposer = Arc::new(Proposer::new(peers.clone(), raft.clone(), stage.clone()));
         let witness = Witness { peers: peers.clone(), raft: raft.clone(), stage: stage.clone() };
         let witness = Arc::new(witness);
@@ -187,7 +188,7 @@ async fn open_disk(
     let open = || Log::open(disk.clone(), marker.clone(), halt.clone()).map_err(not_opened);
     let mut log = open()?;
     compare(found.disk(), marker.found(), log.reach())?;
-    let (mandate, now) = succession::carry_out(disk, config.node, &log, world.clock.now()).await?;
+    let (mandate, now) = succession::carry_out(disk, config.node, found.pinned(), &log, world.clock.now()).await?;
     if now {
         tracing::warn!("this node votes alone from here on, by the mandate of the custodians");
         (found, log) = (Found::read(config, &**disk)?, open()?);
@@ -235,6 +236,7 @@ fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
         enable_pre_vote: Some(true),
         // Not before others have said what they know of this node's disk.
         enable_elect: false,
+        // A read round rests on that, too: what a leader told before it started again is not known any more.
         enable_leader_restore: Some(false),
         quorum_loss_probe_interval: Some(2 * election_max_ms),
         ..Config::default()
@@ -260,6 +262,7 @@ fn not_opened(fatal: Fatal) -> StartFailed {
         | Fatal::Raft(_)
         | Fatal::Abandoned
         | Fatal::Retired
+        | Fatal::Torn { .. }
         | Fatal::Mandated) => StartFailed::Raft(other.to_string()),
     }
 }

@@ -461,7 +461,7 @@ impl Machine {
         if self.index.slot(key) != Some(Slot { version, stands: Stands::Tombstone(turn) }) {
             return;
         }
-        self.index.remove(key);
+        self.index.bury(key, self.place.turn);
         self.hashes.remove(Element::Tombstone { key, version, turn });
         stored::delete_tombstone(writes, key);
     }

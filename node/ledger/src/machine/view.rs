@@ -1,6 +1,6 @@
 //! One revision of the records, for readers: pinned on disk, with the index in memory to spare most of the reading.
 
-use super::index::{Slot, Stands};
+use super::index::{Known, Slot, Stands};
 use super::{Chain, Index, Place};
 use crate::{Fatal, Halt, Revision};
 use bytes::Bytes;
@@ -59,9 +59,9 @@ impl LedgerView {
         self.0.chain.founding()
     }
 
-    /// The slot at `key`, if the index says the same now as it did at this revision.
-    fn slot(&self, key: &RecordKey) -> Option<Slot> {
-        self.0.index.slot(key).filter(|slot| slot.version <= self.0.place.sequence)
+    /// What the index says of `key` as of this revision: it has everything that stands anywhere.
+    fn known(&self, key: &RecordKey) -> Known {
+        self.0.index.known(key, &self.0.place)
     }
 
     fn read(&self, space: Space, key: &[u8]) -> Option<Bytes> {
@@ -90,15 +90,19 @@ impl LedgerView {
 
 impl View for LedgerView {
     fn record(&self, key: &RecordKey) -> Option<Record> {
-        if self.slot(key).is_some_and(|slot| matches!(slot.stands, Stands::Tombstone(_))) {
-            return None;
+        match self.known(key) {
+            Known::Nothing | Known::Slot(Slot { stands: Stands::Tombstone(_), .. }) => None,
+            Known::Changed | Known::Slot(Slot { stands: Stands::Record(_), .. }) => {
+                self.read(Space::Records, &key.to_array()).map(|stored| self.parse(&stored))
+            }
         }
-        self.read(Space::Records, &key.to_array()).map(|stored| self.parse(&stored))
     }
 
     fn version(&self, key: &RecordKey) -> Version {
-        if let Some(slot) = self.slot(key) {
-            return slot.version;
+        match self.known(key) {
+            Known::Slot(slot) => return slot.version,
+            Known::Nothing => return 0,
+            Known::Changed => {}
         }
         let stored = self.read(Space::Records, &key.to_array());
         match stored.or_else(|| self.read(Space::Machine, &tombstone_key(key))) {

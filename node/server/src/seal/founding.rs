@@ -79,6 +79,9 @@ impl Service {
         if self.ledger.view().head().is_some() {
             return Err(Refused::AlreadyFounded.into());
         }
+        if self.restored_here().is_some() {
+            return Err(Refused::BadRequest("a node without a restored snapshot: start it again to forget it").into());
+        }
         self.check_found(&ask)?;
         let mut chance = entropy::chance(&*self.world.entropy);
         let keyring = Keyring::draw(&mut chance);
@@ -270,6 +273,9 @@ impl Service {
     fn enrol(&self, enrol: &peer::Enrol) -> Result<peer::Enrolment, String> {
         if self.ledger.genesis().is_some() {
             return Err("this node belongs to a cluster, or to a founding that was not finished".into());
+        }
+        if self.restored_here().is_some() {
+            return Err("this node waits for the mandate to go on with a restored snapshot".into());
         }
         if enrol.cluster != self.config.cluster.as_str() || enrol.region != self.config.region.as_str() {
             return Err("this node is configured for another cluster or region".into());

@@ -11,6 +11,7 @@ pub use ceremony::{Offer, OpenCeremony};
 pub use founding::{FoundAsk, Founded};
 pub use handover::{Expecting, Sealings};
 
+use crate::audit::Tags;
 use crate::keyring::Vault;
 use claviger_core::books::Books;
 use claviger_core::crypto::sha256;
@@ -42,6 +43,8 @@ pub struct Opened {
     pub buckets: Buckets,
     /// Keys that were used lately.
     pub vault: Vault,
+    /// What stands for names in the audit book.
+    pub(crate) tags: Tags,
     /// The cluster.
     pub lineage: Lineage,
     /// The seal epoch that this opening belongs to.
@@ -66,7 +69,17 @@ impl Opened {
         let value = keyring.open_record(&head.lineage, &key, &record.value).map_err(|_| BROKEN_BUCKETS)?;
         let buckets = Buckets::open(value.expose(), &keyring, &head.lineage).ok_or(BROKEN_BUCKETS)?;
         let (lineage, seal_epoch, keyring_record) = (head.lineage, head.seal_epoch, head.keyring);
-        Ok(Opened { root, keyring, buckets, vault: Vault::default(), lineage, seal_epoch, keyring_record, last })
+        Ok(Opened {
+            root,
+            keyring,
+            buckets,
+            vault: Vault::default(),
+            tags: Tags::default(),
+            lineage,
+            seal_epoch,
+            keyring_record,
+            last,
+        })
     }
 
     /// The same for a moment, before this node serves anybody.

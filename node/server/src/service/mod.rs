@@ -35,6 +35,8 @@ pub use cluster::{ClusterView, NodeView, SealStatus};
 pub use crypto::{DecryptAsk, EncryptAsk, ReEncryptAsk};
 pub use keys::{CreateAsk, KeyAsk, KeyAt, KeyPage, ListAsk, UpdateAsk};
 pub use members::Retired;
+#[cfg(test)]
+pub(crate) use pipeline::ITEMS_TOGETHER;
 pub use pipeline::{
     Answers, ItemOutcome, PIPELINE_BYTES_MAX, PIPELINE_ITEMS_MAX, Pipeline, PipelineAnswer, PipelineAsk, PipelineDone,
     PipelineItem,
@@ -51,7 +53,7 @@ use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::node::{NodeConfig, World};
 use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal, Sealings};
-use claviger_core::failure::{Failure, Why};
+use claviger_core::failure::{Failure, Refused, Why};
 use claviger_core::planted;
 use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
 use claviger_ledger::{Ledger, LedgerView, Restored, Revision, Unavailable};
@@ -65,7 +67,7 @@ const FRESH_FOR: Duration = Duration::from_secs(2);
 pub const STALE_MS_MAX: u32 = 2_000;
 
 /// How fresh a reading must be.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadAsk {
     /// At least this revision.
     pub min_revision: u64,
@@ -136,24 +138,34 @@ impl Reading {
 impl Service {
     /// Waits until everything that follows is at least as fresh as asked.
     pub(crate) async fn reading(&self, read: ReadAsk) -> Result<Reading, Failure> {
+        self.freshness(read).await.map(|limit| self.read_now(limit))
+    }
+
+    /// Waits until what this node shows is at least as fresh as asked. How old answers that rest on it may become.
+    pub(crate) async fn freshness(&self, read: ReadAsk) -> Result<AgeLimit, Failure> {
         let stale = Duration::from_millis(read.allow_stale_ms.min(STALE_MS_MAX).into());
         let recent = self.ledger.confirmed_at().filter(|at| !stale.is_zero() && self.age(*at) <= stale);
-        let mut revision = match recent {
+        let revision = match recent.filter(|_| self.has(read.min_revision)) {
             Some(started_at) => Revision { started_at, ..self.ledger.revision() },
             None if planted!(ReadWithoutBarrier) => {
                 Revision { started_at: self.world.clock.awake_and_asleep(), ..self.ledger.revision() }
             }
             None => self.ledger.barrier(self.config.request_wait).await.map_err(unavailable)?,
         };
+        // Whatever was acknowledged before the barrier began is in it.
         if revision.sequence < read.min_revision && !planted!(RevisionNotAwaited) {
-            let waited = self.ledger.applied_at_least(read.min_revision, self.config.request_wait).await;
-            revision = Revision { started_at: revision.started_at, ..waited.map_err(unavailable)? };
+            return Err(Refused::BadRequest(NEVER_REACHED).into());
         }
-        Ok(Reading {
-            view: self.ledger.view(),
-            opened: self.seal.opened().ok(),
-            limit: AgeLimit { confirmed_at: revision.started_at, good_for: FRESH_FOR.max(stale) },
-        })
+        Ok(AgeLimit { confirmed_at: revision.started_at, good_for: FRESH_FOR.max(stale) })
+    }
+
+    /// What this node shows now: no older than what was waited for. Holds the keys, and so must not wait for anything.
+    pub(crate) fn read_now(&self, limit: AgeLimit) -> Reading {
+        Reading { view: self.ledger.view(), opened: self.seal.opened().ok(), limit }
+    }
+
+    fn has(&self, revision: u64) -> bool {
+        self.ledger.revision().sequence >= revision || planted!(RevisionNotAwaited)
     }
 
     /// Whether an answer made from a reading may still be handed over. Looked at last.
@@ -181,6 +193,10 @@ impl Service {
         Ok(rule.answered(self.seal.view(&self.ledger.view()))?)
     }
 }
+
+/// What is wanted of a caller who was promised more than there is.
+const NEVER_REACHED: &str = "a revision that the cluster has reached: this one it never had, or lost when it was recovered or \
+                             restored; forget what came after";
 
 /// What a failed reading means for a caller.
 pub(crate) fn unavailable(why: Unavailable) -> Failure {

@@ -22,10 +22,14 @@ use claviger_ledger::{Proof, RestoreFailed, Restored, Restoring};
 use claviger_world::entropy;
 use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long a mandate can be agreed to, in milliseconds.
 const MANDATE_MS: u64 = 3_600_000;
+/// What is wanted of a survivor that was told of links which it does not have.
+const BEHIND: &str = "a node that has all of the header chain that it was told of: take the one that told it, or, should that \
+                      be lost, start this one again";
 /// Longest that the beginning of a generation waits to be applied, on the one node that votes.
 const BEGIN_WAIT: Duration = Duration::from_secs(10);
 
@@ -129,7 +133,7 @@ impl Service {
     }
 
     /// The snapshot that was restored to this node, if it still belongs to no cluster.
-    fn restored_here(&self) -> Option<Restored> {
+    pub(crate) fn restored_here(&self) -> Option<Restored> {
         self.restored.lock().clone().filter(|_| self.ledger.lineage().is_none())
     }
 
@@ -151,6 +155,9 @@ impl Service {
             let proof = Proof { founding, links, roster };
             return Ok(Found { ground: Ground::Restored(header.image()), chain, custodians, proof });
         }
+        if self.ledger.is_behind_its_chain() {
+            return Err(Refused::BadRequest(BEHIND).into());
+        }
         let view = self.ledger.view();
         let proof = self.ledger.proof().ok_or(Why::NotFounded)?;
         let end = self.ledger.log_end().ok_or(Why::NotFounded)?;
@@ -163,11 +170,10 @@ impl Service {
 
     /// Refuses where a majority of voters can still be reached, or another survivor's log goes further than this one's.
     async fn is_lost(&self, end: &LogPlace) -> Result<(), Failure> {
-        let voters: Vec<NodeId> = self.ledger.status().members.into_iter().filter(|m| m.1).map(|m| m.0).collect();
         let asked = join_all(self.ledger.others().into_iter().map(|node| self.look_at(node))).await;
-        let own = usize::from(voters.contains(&self.config.node));
-        let reached = own + asked.iter().filter(|node| node.said.is_some() && voters.contains(&node.node)).count();
-        if reached > voters.len() / 2 {
+        let mut reached: BTreeSet<NodeId> = asked.iter().filter(|n| n.said.is_some()).map(|n| n.node).collect();
+        reached.insert(self.config.node);
+        if is_quorum(&self.ledger.status().votes, &reached) {
             return Err(Refused::BadRequest("a cluster that has lost most of its voters: they answer").into());
         }
         let further = asked.iter().filter_map(|node| node.said.as_ref()).any(|said| {
@@ -184,12 +190,7 @@ impl Service {
     fn mandate(&self, found: &Found) -> Result<Mandate, Failure> {
         let head = found.chain.head().ok_or(Why::NotFounded)?;
         let heir = Member { role: Role::Voter, ..self.own_line() };
-        let roster = found.chain.roster().ok_or(Why::NotFounded)?;
-        if !roster.leads_to(&roster.left_to(&heir)) {
-            return Err(
-                Refused::BadRequest("a node of the cluster, or one whose number, key and disk never served").into()
-            );
-        }
+        decide::left_alone(&found.chain, &heir)?;
         Ok(Mandate {
             lineage: head.header.lineage,
             generation: head.header.generation + 1,
@@ -255,6 +256,12 @@ impl Service {
     }
 }
 
+/// Whether these nodes can decide: a majority of each set of voters, of which there are two while the membership changes.
+fn is_quorum(votes: &[BTreeSet<NodeId>], reached: &BTreeSet<NodeId>) -> bool {
+    let most = |set: &BTreeSet<NodeId>| set.intersection(reached).count() > set.len() / 2;
+    !votes.is_empty() && votes.iter().all(most)
+}
+
 /// Whether a mandate that is being agreed to is for what would be asked for now.
 fn stands(asked: &Asked, now: &Mandate, clock: UnixMs) -> bool {
     let before = asked.gathering.mandate();
@@ -278,3 +285,6 @@ fn not_restored(why: RestoreFailed) -> Failure {
     }
     .into()
 }
+
+#[cfg(test)]
+mod tests;
