@@ -320,13 +320,25 @@ fn refuses_what_no_role_allows() {
 #[test]
 fn refuses_passed_deadlines() {
     STAGE.unharmed(async |cluster| {
-        // A revision that is far ahead never comes: the answer does, when the time is up.
+        // No node answers before it has asked another one, and that takes longer.
         let (service, started) = (line(cluster, &cluster.service).await, Instant::now());
-        let read = Some(ReadOptions { min_revision: u64::MAX, allow_stale_ms: 0 });
-        let ask = EncryptRequest { read, ..encrypting(b"x", vec![]) };
-        let (code, _) = refusal(service.crypto().encrypt(within(ask, Duration::from_millis(500))).await).unwrap();
+        let ask = within(encrypting(b"x", vec![]), Duration::from_micros(1));
+        let (code, _) = refusal(service.crypto().encrypt(ask).await).unwrap();
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable), "{code:?}");
         assert!(started.elapsed() < Duration::from_secs(2));
+    });
+}
+
+/// A barrier shows the newest revision that there is: one that is ahead of it is of another cluster, or of a generation that
+/// was given up, and waiting for it would be for ever.
+#[test]
+fn refuses_a_revision_that_nobody_has() {
+    STAGE.unharmed(async |cluster| {
+        let service = line(cluster, &cluster.service).await;
+        let read = Some(ReadOptions { min_revision: u64::MAX, allow_stale_ms: 0 });
+        let ask = EncryptRequest { read, ..encrypting(b"x", vec![]) };
+        let (code, _) = refusal(service.crypto().encrypt(within(ask, Duration::from_secs(10))).await).unwrap();
+        assert_eq!(code, Code::InvalidArgument);
     });
 }
 

@@ -24,12 +24,17 @@ pub fn breaks(mutant: Mutant) -> Promise {
         // A node starts on a disk that was damaged, or is older than its mark.
         Mutant::MarkNotRead | Mutant::RescanSkipped => Promise::Sound,
         Mutant::OpenedUnproven => Promise::Proven,
-        Mutant::ReadWithoutBarrier | Mutant::BarrierJoinedLate | Mutant::FollowerConfirms => Promise::Linearizable,
+        Mutant::ReadWithoutBarrier
+        | Mutant::BarrierJoinedLate
+        | Mutant::FollowerConfirms
+        | Mutant::ConfirmedBlindly => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,
         Mutant::VersionReused | Mutant::VersionBeforeCommit => Promise::Versions,
-        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::AnswerGrownOld => Promise::Revocation,
+        Mutant::CacheFilledLate | Mutant::RightsNotRefreshed | Mutant::RightsSeenOnce | Mutant::AnswerGrownOld => {
+            Promise::Revocation
+        }
         Mutant::ItemNotReadAnew | Mutant::StreamRightsOnce => Promise::Revocation,
         Mutant::RevisionNotAwaited | Mutant::TimeGoesBack => Promise::Time,
         Mutant::SealedStillAnswers | Mutant::OldEpochOpens => Promise::Sealed,

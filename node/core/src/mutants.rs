@@ -54,6 +54,8 @@ mutants! {
     BarrierJoinedLate "barrier-joined-late";
     /// A follower confirms a barrier as if it led.
     FollowerConfirms "follower-confirms";
+    /// A node says that it follows a leader whatever it has promised to a later one.
+    ConfirmedBlindly "confirmed-blindly";
     /// A transaction key that was renewed still signs.
     SupersededStillSigns "superseded-still-signs";
     /// One custodian too few gives a mandate.
@@ -104,6 +106,8 @@ mutants! {
     CacheFilledLate "cache-filled-late";
     /// Rights are kept although the records that they were read from have changed.
     RightsNotRefreshed "rights-not-refreshed";
+    /// Kept rights that were current once count as current ever after.
+    RightsSeenOnce "rights-seen-once";
     /// An answer is handed over however old its reading has become.
     AnswerGrownOld "answer-grown-old";
     /// An item of a stream is judged by whatever reading was there before it.

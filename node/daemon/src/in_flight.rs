@@ -31,6 +31,15 @@ impl InFlight {
     pub fn new(most: usize, traffic: Traffic) -> Self {
         InFlight { room: Arc::new(Semaphore::new(most)), traffic }
     }
+
+    /// A place for one more, until it is dropped. None where there are too many: that is counted.
+    pub fn enter(&self) -> Option<Place> {
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
+            self.traffic.requests_turned_away.inc();
+            return None;
+        };
+        Some(Place { _room: Some(room), _counted: Held::new(&self.traffic.requests) })
+    }
 }
 
 impl<S> tower::Layer<S> for InFlight {
@@ -84,7 +93,7 @@ pub struct Holding<F> {
 }
 
 /// A request's place under the bound, and in the count.
-struct Place {
+pub struct Place {
     /// None for what always gets in.
     _room: Option<OwnedSemaphorePermit>,
     _counted: Held,

@@ -13,6 +13,7 @@ mod entropy;
 pub mod fuzz;
 mod hardening;
 mod in_flight;
+mod line;
 mod listen;
 mod logs;
 mod network;
@@ -26,7 +27,8 @@ mod wiring;
 use claviger_world::clock::Clock;
 use config::{Config, Unseal};
 use std::{error::Error, fmt::Write, net::SocketAddr, path::Path};
-pub use wiring::Layer;
+use wiring::Around;
+pub use wiring::{Beside, Layer};
 
 const _: () = assert!(!claviger_core::MUTANTS, "a daemon is never built with planted bugs");
 
@@ -43,7 +45,7 @@ pub fn run(file: &Path, ticket: Option<&Path>) -> Done {
     logs::start(&config.log);
     hardening::harden()?;
     let ticket = ticket.map(tls::ticket).transpose()?;
-    wiring::run(config, None, ticket, |disk| disk)
+    wiring::run(config, None, ticket, Around::default())
 }
 
 /// As [`run`], with something between the node and its disk: for tests of what such a thing may do wrong.
@@ -54,7 +56,19 @@ pub fn run_on(file: &Path, layer: Layer) -> Done {
     let config = Config::load(file)?;
     logs::start(&config.log);
     hardening::harden()?;
-    wiring::run(config, None, None, layer)
+    wiring::run(config, None, None, Around { layer, ..Around::default() })
+}
+
+/// As [`run`], with services beside the node's own: for measuring what they cost. They are asked behind the same TLS and the
+/// same bounds, and without the node's leave.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_beside(file: &Path, beside: Beside) -> Done {
+    let config = Config::load(file)?;
+    logs::start(&config.log);
+    hardening::harden()?;
+    wiring::run(config, None, None, Around { beside, ..Around::default() })
 }
 
 /// Runs one node that opens itself, in a folder of its own.
@@ -65,7 +79,7 @@ pub fn develop(data: &Path, listen: SocketAddr) -> Done {
     hardening::harden()?;
     let home = dev::Home::take(data, listen)?;
     logs::start(&home.config.log);
-    wiring::run(home.config.clone(), Some(home), None, |disk| disk)
+    wiring::run(home.config.clone(), Some(home), None, Around::default())
 }
 
 /// Tries a configuration and all files that it names; answers what would be in force. Holds no secret.

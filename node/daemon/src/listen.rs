@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -44,6 +44,8 @@ const BACKLOG: u32 = 4_096;
 const GUESTS_WAITING_MAX: usize = 64;
 /// Pause when the system has no more files for us, in milliseconds: there is no event that tells when it has.
 const NO_FILES_PAUSE_MS: u64 = 10;
+/// The application protocol of callers.
+pub const HTTP2: &[u8] = b"h2";
 /// HTTP/2 windows, in bytes: of one stream, of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
@@ -66,6 +68,8 @@ pub async fn stopped(mut stop: Stop) {
 pub struct Door<I> {
     /// The TLS configuration for the next connection.
     pub tls: Box<dyn Fn() -> Arc<ServerConfig> + Send + Sync>,
+    /// The application protocol that TLS must have agreed on.
+    pub protocol: &'static [u8],
     /// What handlers find in a request's extensions, from the leaf in DER; nothing refuses the connection.
     pub admit: Box<dyn Fn(Bytes) -> Option<I> + Send + Sync>,
     /// Whether whoever is there may stay. A connection whose bearer may not is closed, but for its first moments: long
@@ -108,8 +112,7 @@ where
     I: Clone + Send + Sync + Unpin + 'static,
 {
     let streams = door.limits.streams_per_connection;
-    let (guests, come) = mpsc::channel(GUESTS_WAITING_MAX);
-    let accepting = tokio::spawn(accept(listener, Arc::new(door), guests, stop.clone()));
+    let (come, accepting) = admitted(listener, door, stop.clone());
     let incoming = ReceiverStream::new(come).map(Ok::<_, io::Error>);
     let served = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -124,6 +127,16 @@ where
         .await;
     accepting.abort();
     served
+}
+
+/// Accepts until `stop`: those whose certificates are proven, and the task to end.
+pub fn admitted<I: Send + 'static>(
+    listener: TcpListener,
+    door: Door<I>,
+    stop: Stop,
+) -> (mpsc::Receiver<Guest<I>>, JoinHandle<()>) {
+    let (guests, come) = mpsc::channel(GUESTS_WAITING_MAX);
+    (come, tokio::spawn(accept(listener, Arc::new(door), guests, stop)))
 }
 
 /// A gRPC request.
@@ -209,6 +222,9 @@ fn of_one_connection(e: &io::Error) -> bool {
 async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Semaphore>, guests: mpsc::Sender<Guest<I>>) {
     let (limit, handshake) = (Duration::from_millis(HANDSHAKE_MS_MAX), door.traffic.handshake());
     let Ok(Ok(stream)) = tokio::time::timeout(limit, shake(stream, (door.tls)())).await else { return };
+    if stream.get_ref().1.alpn_protocol() != Some(door.protocol) {
+        return;
+    }
     let Ok(place) = places.try_acquire_owned() else {
         handshake.done();
         door.traffic.connections_refused.inc();
@@ -245,6 +261,11 @@ impl<I> Guest<I> {
         let info = (door.admit)(leaf)?;
         let counted = Held::new(&door.traffic.connections);
         Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place, _counted: counted })
+    }
+
+    /// What is known of whoever is there.
+    pub fn info(&self) -> &I {
+        &self.info
     }
 
     /// Why the connection is closed now, if it is.

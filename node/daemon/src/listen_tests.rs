@@ -8,26 +8,44 @@ use crate::{
         forge::{Authority, Issued, Wish, node_folder},
     },
 };
-use claviger_proto::peer::v1::{
-    Frame, Reply,
-    peer_client::PeerClient,
-    peer_server::{Peer, PeerServer},
-};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use std::time::Instant;
 use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
 
-/// Answers with the length of the caller's certificate as the connection told it.
-struct Length;
+/// Answers with the caller's certificate, as the connection told it.
+#[derive(Clone)]
+struct Mirror;
 
-#[tonic::async_trait]
-impl Peer for Length {
-    async fn call(&self, request: tonic::Request<Frame>) -> Result<tonic::Response<Reply>, tonic::Status> {
+impl tonic::server::NamedService for Mirror {
+    const NAME: &'static str = "claviger.test.Mirror";
+}
+
+impl tower::Service<Request> for Mirror {
+    type Response = Response;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let mut grpc = tonic::server::Grpc::new(tonic_prost::ProstCodec::<Bytes, Vec<u8>>::default());
+        Box::pin(async move { Ok(grpc.unary(Mirrored, request).await) })
+    }
+}
+
+struct Mirrored;
+
+impl tonic::server::UnaryService<Vec<u8>> for Mirrored {
+    type Response = Bytes;
+    type Future = std::future::Ready<Result<tonic::Response<Bytes>, tonic::Status>>;
+
+    fn call(&mut self, request: tonic::Request<Vec<u8>>) -> Self::Future {
         let leaf = request.extensions().get::<Bytes>().expect("the door admits only with a leaf").clone();
-        let result = claviger_proto::peer::v1::reply::Result::Body(leaf);
-        Ok(tonic::Response::new(Reply { result: Some(result) }))
+        std::future::ready(Ok(tonic::Response::new(leaf)))
     }
 }
 
@@ -50,6 +68,7 @@ fn house(handshakes: usize, connections: usize) -> House {
     let (clock, traffic) = (Arc::new(MachineClock), Traffic::default());
     let door = Door {
         tls: Box::new(move || tls.clients()),
+        protocol: HTTP2,
         admit: Box::new(Some),
         stays: Box::new(|_| true),
         clock,
@@ -57,7 +76,7 @@ fn house(handshakes: usize, connections: usize) -> House {
         traffic: traffic.clone(),
     };
     let (stop, stopped) = watch::channel(false);
-    let routes = Routes::new(PeerServer::new(Length));
+    let routes = Routes::new(Mirror);
     tokio::spawn(serve(listener, door, routes, InFlight::new(64, traffic.clone()), stopped));
     House { address, callers, stop, traffic, _folder: folder }
 }
@@ -113,19 +132,19 @@ impl House {
         let io = hyper_util::rt::TokioIo::new(stream);
         let (sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.ok()?;
         let running = tokio::spawn(async move { _ = connection.await });
-        Some((PeerClient::with_origin(Sender(sender), "https://localhost".parse().unwrap()), running))
+        let origin = "https://localhost".parse().unwrap();
+        Some((tonic::client::Grpc::with_origin(Sender(sender), origin), running))
     }
 }
 
 async fn asked(client: &mut Client) -> Option<Bytes> {
-    let reply = client.call(Frame { kind: 1, body: Bytes::new() }).await.ok()?.into_inner();
-    match reply.result? {
-        claviger_proto::peer::v1::reply::Result::Body(body) => Some(body),
-        claviger_proto::peer::v1::reply::Result::Refused(_) => None,
-    }
+    client.ready().await.ok()?;
+    let path = tonic::codegen::http::uri::PathAndQuery::from_static("/claviger.test.Mirror/Look");
+    let codec = tonic_prost::ProstCodec::<Vec<u8>, Bytes>::default();
+    Some(client.unary(tonic::Request::new(Vec::new()), path, codec).await.ok()?.into_inner())
 }
 
-type Client = PeerClient<Sender>;
+type Client = tonic::client::Grpc<Sender>;
 
 struct Sender(hyper::client::conn::http2::SendRequest<tonic::body::Body>);
 
@@ -245,6 +264,7 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
     let limits = config.limits;
     let door = Door {
         tls: Box::new(move || tls.clients()),
+        protocol: HTTP2,
         admit: Box::new(Some),
         stays: Box::new(|_| true),
         clock: clock.clone(),
@@ -252,7 +272,7 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
         traffic: Traffic::default(),
     };
     let (stop, stopped) = watch::channel(false);
-    let routes = Routes::new(PeerServer::new(Length));
+    let routes = Routes::new(Mirror);
     tokio::spawn(serve(listener, door, routes, InFlight::new(64, Traffic::default()), stopped));
     let house = House { address, callers, stop, traffic: Traffic::default(), _folder: folder };
     let caller = house.caller();

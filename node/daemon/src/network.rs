@@ -1,40 +1,49 @@
-//! The way to other nodes: one connection to each address, dialled when it is needed, and tied to the certificate that
-//! it was opened with, so that every answer comes with the identity that really gave it.
+//! The way to other nodes: a connection to each address, dialled when it is needed, and tied to the certificate that it was
+//! opened with, so that every answer comes with the identity that really gave it. Long frames have a connection of their
+//! own: a heartbeat does not wait behind a snapshot.
 
-use crate::tls::{Facts, LiveTls, peer_certificate};
+use crate::{
+    line::{self, Incoming},
+    tls::{Facts, LiveTls, peer_certificate},
+};
+use bytes::{Bytes, BytesMut};
 use claviger_core::time::UnixMs;
-use claviger_proto::peer::v1::{Frame as WireFrame, peer_client::PeerClient, reply::Result as WireResult};
+use claviger_proto::peer::v1::{Ask, Reply, reply::Result as WireResult};
 use claviger_world::{
     clock::Clock,
     disk::BoxFuture,
     network::{Answer, CallFailed, FRAME_BYTES_MAX, Frame, Network, PEER_CALL_MS_MAX, PeerCertificate},
 };
-use futures_util::future::{FutureExt, Shared};
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use futures_util::{
+    StreamExt,
+    future::{FutureExt, Shared},
+};
+use prost::Message;
 use rustls_pki_types::ServerName;
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError},
-    task::{Context, Poll},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tonic::{Code, Status, codegen::http::Uri};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// TCP, TLS and HTTP/2 together, in milliseconds.
+/// TCP and TLS together, in milliseconds.
 const CONNECT_MS_MAX: u64 = 2_000;
 /// After a failure nobody dials the address again for so long, in milliseconds.
 const REDIAL_PAUSE_MS: u64 = 50;
 /// Addresses remembered; more than a cluster has, so that only a mistake ever fills it.
 const LINES_MAX: usize = 256;
-/// A protobuf frame is its body and little more, in bytes.
-pub const MESSAGE_BYTES_MAX: usize = FRAME_BYTES_MAX + 1_024;
-/// A silent connection is asked after so long, and dropped when it does not answer, in milliseconds.
-const KEEP_ALIVE_MS: u64 = 5_000;
-const KEEP_ALIVE_ANSWER_MS_MAX: u64 = 3_000;
+/// A frame that is longer, in bytes, goes over the connection for long ones.
+const SHORT_BYTES_MAX: usize = 64 << 10;
 
 /// Peers over mutual TLS.
 pub struct PeerNetwork(Arc<Lines>);
@@ -42,8 +51,15 @@ pub struct PeerNetwork(Arc<Lines>);
 struct Lines {
     tls: Arc<LiveTls>,
     clock: Arc<dyn Clock>,
-    /// The last dialling of each address, under way or done.
-    dials: Mutex<BTreeMap<String, Dial>>,
+    /// The last dialling of each way, under way or done.
+    dials: Mutex<BTreeMap<Way, Dial>>,
+}
+
+/// An address, and what goes there.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    to: String,
+    long: bool,
 }
 
 type Dial = Shared<BoxFuture<'static, Result<Wire, Failed>>>;
@@ -61,11 +77,19 @@ impl PeerNetwork {
 
 impl Network for PeerNetwork {
     fn call(&self, to: &str, frame: Frame, deadline: Duration) -> BoxFuture<'static, Result<Answer, CallFailed>> {
-        let (lines, to) = (self.0.clone(), to.to_owned());
+        let (lines, length) = (self.0.clone(), frame.body.len());
+        let way = Way { to: to.to_owned(), long: length > SHORT_BYTES_MAX };
         let deadline = deadline.min(Duration::from_millis(PEER_CALL_MS_MAX));
         Box::pin(async move {
             let call = async {
-                let wire = lines.wire(&to)?.await.map_err(|_| CallFailed::Unreachable)?;
+                if length > FRAME_BYTES_MAX {
+                    return Err(CallFailed::Refused("the frame is over its bound".into()));
+                }
+                let wire = lines.wire(&way)?.await.map_err(|_| CallFailed::Unreachable)?;
+                // It may have been made long ago, for somebody who did not wait for it.
+                if !wire.stands(lines.clock.now()) {
+                    return Err(CallFailed::Unreachable);
+                }
                 wire.ask(frame, deadline).await
             };
             tokio::time::timeout(deadline, call).await.unwrap_or(Err(CallFailed::Late))
@@ -75,9 +99,9 @@ impl Network for PeerNetwork {
 
 impl Lines {
     /// The connection to an address: the one that stands, the one that is being made, or a new one.
-    fn wire(self: &Arc<Self>, to: &str) -> Result<Dial, CallFailed> {
+    fn wire(self: &Arc<Self>, way: &Way) -> Result<Dial, CallFailed> {
         let mut dials = self.dials.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(last) = dials.get(to) {
+        if let Some(last) = dials.get(way) {
             match last.peek() {
                 None => return Ok(last.clone()),
                 Some(Ok(wire)) if wire.stands(self.clock.now()) => return Ok(last.clone()),
@@ -87,11 +111,11 @@ impl Lines {
                 Some(Ok(_) | Err(_)) => {}
             }
         }
-        if dials.len() >= LINES_MAX && !dials.contains_key(to) {
+        if dials.len() >= LINES_MAX && !dials.contains_key(way) {
             dials.clear();
         }
-        let dial = self.clone().dial(to.to_owned());
-        dials.insert(to.to_owned(), dial.clone());
+        let dial = self.clone().dial(way.to.clone());
+        dials.insert(way.clone(), dial.clone());
         Ok(dial)
     }
 
@@ -115,76 +139,134 @@ impl Lines {
         // An address instead of a name: nothing is asked of it, and nothing sent.
         let name = ServerName::from(stream.peer_addr()?.ip());
         let stream = TlsConnector::from(credentials.dial.clone()).connect(name, stream).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(line::PROTOCOL) {
+            return Err(io::Error::other("the other side does not speak as a node"));
+        }
         let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let leaf = leaf.ok_or_else(|| io::Error::other("the peer showed no certificate"))?;
         let from = peer_certificate(leaf, &credentials.domain).map_err(io::Error::other)?;
         let expires_at = Facts::of(leaf).map_or(UnixMs(0), |f| f.expires_at);
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(MESSAGE_BYTES_MAX as u32)
-            .initial_connection_window_size(4 * MESSAGE_BYTES_MAX as u32)
-            .keep_alive_interval(Duration::from_millis(KEEP_ALIVE_MS))
-            .keep_alive_timeout(Duration::from_millis(KEEP_ALIVE_ANSWER_MS_MAX))
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        // Ends with the connection; what broke it, each call is told.
-        tokio::spawn(connection);
-        Ok(Wire { sender, from, expires_at })
+        Ok(Wire::over(stream, from, expires_at))
     }
 }
 
 /// One connection with the certificate that it was proven by.
 #[derive(Clone)]
 struct Wire {
-    sender: http2::SendRequest<tonic::body::Body>,
+    asks: mpsc::Sender<Asked>,
     from: PeerCertificate,
     expires_at: UnixMs,
 }
 
 impl Wire {
+    /// Has a task of its own, which ends with the connection, or when nobody can ask any more.
+    fn over(stream: TlsStream<TcpStream>, from: PeerCertificate, expires_at: UnixMs) -> Wire {
+        let (asks, asked) = mpsc::channel(line::WAITING_MAX);
+        tokio::spawn(Asking::default().run(stream, asked, asks.downgrade()));
+        Wire { asks, from, expires_at }
+    }
+
     fn stands(&self, now: UnixMs) -> bool {
-        !self.sender.is_closed() && now <= self.expires_at
+        !self.asks.is_closed() && now <= self.expires_at
     }
 
     async fn ask(self, frame: Frame, deadline: Duration) -> Result<Answer, CallFailed> {
-        if frame.body.len() > FRAME_BYTES_MAX {
-            return Err(CallFailed::Refused("the frame is over its bound".into()));
-        }
-        let from = self.from;
-        let mut client = PeerClient::with_origin(self, Uri::from_static("https://peer.claviger"))
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        let mut request = tonic::Request::new(WireFrame { kind: frame.kind as u32, body: frame.body });
-        request.set_timeout(deadline);
-        match client.call(request).await.map_err(|e| failed(&e))?.into_inner().result {
-            Some(WireResult::Body(body)) => Ok(Answer { from, body }),
+        let (answer, answered) = oneshot::channel();
+        let asked = Asked { kind: frame.kind as u32, body: frame.body, deadline, answer: Some(answer) };
+        self.asks.send(asked).await.map_err(|_| CallFailed::Unreachable)?;
+        match answered.await.map_err(|_| CallFailed::Unreachable)? {
+            Some(WireResult::Body(body)) => Ok(Answer { from: self.from, body }),
             Some(WireResult::Refused(why)) => Err(CallFailed::Refused(why)),
-            None => Err(CallFailed::Refused("the answer cannot be read".into())),
+            None => Err(CallFailed::Late),
         }
     }
 }
 
-impl tower::Service<crate::listen::Request> for Wire {
-    type Response = tonic::codegen::http::Response<hyper::body::Incoming>;
-    type Error = hyper::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, hyper::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        self.sender.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: crate::listen::Request) -> Self::Future {
-        Box::pin(self.sender.send_request(request))
-    }
+/// A frame on its way, and who waits for the answer.
+struct Asked {
+    kind: u32,
+    body: Bytes,
+    deadline: Duration,
+    /// None where any answer will do: it shows that somebody is there.
+    answer: Option<oneshot::Sender<Option<WireResult>>>,
 }
 
-fn failed(status: &Status) -> CallFailed {
-    match status.code() {
-        Code::DeadlineExceeded | Code::Cancelled => CallFailed::Late,
-        Code::Unavailable | Code::Unknown | Code::Internal => CallFailed::Unreachable,
-        _ => CallFailed::Refused(status.message().to_owned()),
+/// What was asked on one connection, and is not answered.
+#[derive(Default)]
+struct Asking {
+    last: AtomicU64,
+    waiting: Mutex<BTreeMap<u64, oneshot::Sender<Option<WireResult>>>>,
+}
+
+impl Asking {
+    async fn run(self, stream: TlsStream<TcpStream>, mut asked: mpsc::Receiver<Asked>, asks: mpsc::WeakSender<Asked>) {
+        let (replies, mut out) = line::split(stream);
+        // Whichever ends first ends the other: who still waits is told by what is dropped then.
+        let ended = tokio::select! {
+            written = line::write(&mut out, &mut asked, |asked| Some((self.number(asked)?, ()))) => written,
+            heard = self.hear(replies, asks) => heard,
+        };
+        if let Err(why) = ended {
+            tracing::debug!(%why, "a connection to a peer ended");
+        }
+    }
+
+    /// Who gave up before the frame was written is not waited for.
+    fn number(&self, Asked { kind, body, deadline, answer }: Asked) -> Option<Ask> {
+        if answer.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return None;
+        }
+        let call = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(answer) = answer {
+            self.waiting().insert(call, answer);
+        }
+        let within_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        Some(Ask { call, kind, within_ms, body })
+    }
+
+    async fn hear(&self, mut replies: Incoming<TlsStream<TcpStream>>, asks: mpsc::WeakSender<Asked>) -> io::Result<()> {
+        let mut look = interval(Duration::from_millis(line::LOOK_MS));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heard = Instant::now();
+        loop {
+            tokio::select! {
+                biased;
+                reply = replies.next() => {
+                    heard = Instant::now();
+                    self.answer(reply.ok_or(io::ErrorKind::UnexpectedEof)??)?;
+                }
+                _ = look.tick() => self.look(heard.elapsed(), &asks)?,
+            }
+        }
+    }
+
+    /// An answer to what nobody waits for any more is nothing.
+    fn answer(&self, reply: BytesMut) -> io::Result<()> {
+        let Reply { call, result } = Reply::decode(reply.freeze()).map_err(io::Error::other)?;
+        if let Some(waiting) = self.waiting().remove(&call) {
+            // Who gave up meanwhile has dropped its end.
+            let _ = waiting.send(result);
+        }
+        Ok(())
+    }
+
+    /// Forgets who gave up, and asks a silent peer whether it is there.
+    fn look(&self, silent: Duration, asks: &mpsc::WeakSender<Asked>) -> io::Result<()> {
+        self.waiting().retain(|_, waiting| !waiting.is_closed());
+        let (ask, end) = (line::KEEP_ALIVE_MS, line::KEEP_ALIVE_MS + line::KEEP_ALIVE_ANSWER_MS_MAX);
+        if silent > Duration::from_millis(end) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if let Some(asks) = asks.upgrade().filter(|_| silent > Duration::from_millis(ask)) {
+            let ping = Asked { kind: line::PING, body: Bytes::new(), deadline: Duration::ZERO, answer: None };
+            // Where as many wait to be written, one of them will do.
+            let _ = asks.try_send(ping);
+        }
+        Ok(())
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, oneshot::Sender<Option<WireResult>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

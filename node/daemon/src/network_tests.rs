@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     clock::MachineClock,
+    config::Limits,
     listen::{self, Door},
     peer,
     tls::forge::{Authority, node_folder},
@@ -29,6 +30,58 @@ impl Listener for Echo {
     }
 }
 
+/// Passes on what comes, both ways, until it is told to swallow it. Says how many it has met.
+struct Passage {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    met: Arc<AtomicU64>,
+}
+
+impl Passage {
+    async fn to(target: SocketAddr) -> Passage {
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (address, met) = (listener.local_addr().unwrap(), Arc::<AtomicU64>::default());
+        let (open, opened) = watch::channel(true);
+        let counted = met.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(pass(stream, target, opened.clone()));
+            }
+        });
+        Passage { address, open, met }
+    }
+}
+
+async fn pass(mut near: TcpStream, target: SocketAddr, mut open: watch::Receiver<bool>) {
+    let Ok(mut far) = TcpStream::connect(target).await else { return };
+    tokio::select! {
+        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+        _ = open.wait_for(|open| !open) => {}
+    }
+    // Both ends stay open, and nothing goes through.
+    _ = open.wait_for(|open| *open).await;
+}
+
+/// A connection to `to` as `side` would dial it, with the handshake done.
+async fn dialled(side: &Side, to: SocketAddr, protocol: &[u8]) -> TlsStream<TcpStream> {
+    let mut config = side.tls.now().dial.as_ref().clone();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    let stream = TcpStream::connect(to).await.unwrap();
+    TlsConnector::from(Arc::new(config)).connect(ServerName::from(to.ip()), stream).await.unwrap()
+}
+
+/// How the other end ends a connection on which these bytes were sent.
+async fn told(mut stream: TlsStream<TcpStream>, bytes: &[u8]) -> usize {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    // Closed in order or not: it is closed.
+    let _ = ended.expect("the other end closes the connection");
+    answer.len()
+}
+
 struct Side {
     tls: Arc<LiveTls>,
     _folder: TempDir,
@@ -46,10 +99,10 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
     let (tls, domain) = (side.tls.clone(), side.tls.now().domain.clone());
-    let limits =
-        crate::config::Limits { handshakes: 8, connections: 8, streams_per_connection: 64, requests_in_flight: 64 };
+    let limits = Limits { handshakes: 8, connections: 8, streams_per_connection: 64, ..Limits::default() };
     let door = Door {
         tls: Box::new(move || tls.peers()),
+        protocol: line::PROTOCOL,
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
         stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
@@ -57,7 +110,7 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
         traffic: Traffic::default(),
     };
     let layer = crate::in_flight::InFlight::new(64, Traffic::default());
-    tokio::spawn(listen::serve(listener, door, peer::routes(Arc::new(Echo)), layer, stopped));
+    tokio::spawn(peer::serve(listener, door, Arc::new(Echo), layer, stopped));
     (address, stop)
 }
 
@@ -134,4 +187,120 @@ async fn refuses_a_peer_of_another_authority_at_both_ends() {
     assert_eq!(ask(&network_of_one, bad, "hello", 5_000).await, Err(CallFailed::Unreachable));
     assert_eq!(ask(&network(&stranger), good, "hello", 5_000).await, Err(CallFailed::Unreachable));
     assert_eq!(ask(&network_of_one, good, "hello", 5_000).await.unwrap(), "1: hello");
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_given_up_and_dialled_anew() {
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let (network, passage) = (network(&one), Passage::to(to).await);
+    assert_eq!(ask(&network, passage.address, "hello", 5_000).await.unwrap(), "1: hello");
+    passage.open.send_replace(false);
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    assert_eq!(ask(&network, passage.address, "hello", 60_000).await, Err(CallFailed::Unreachable));
+    let most = line::KEEP_ALIVE_MS + line::KEEP_ALIVE_ANSWER_MS_MAX + 2 * line::LOOK_MS;
+    assert!(begun.elapsed() <= Duration::from_millis(most), "{:?}", begun.elapsed());
+    tokio::time::resume();
+    passage.open.send_replace(true);
+    assert_eq!(ask(&network, passage.address, "again", 5_000).await.unwrap(), "1: again");
+}
+
+#[tokio::test]
+async fn a_long_frame_has_a_connection_of_its_own() {
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let (network, passage) = (network(&one), Passage::to(to).await);
+    let long = "x".repeat(SHORT_BYTES_MAX + 1);
+    for _ in 0..3 {
+        assert_eq!(ask(&network, passage.address, "hello", 5_000).await.unwrap(), "1: hello");
+        assert_eq!(ask(&network, passage.address, &long, 5_000).await.unwrap().len(), long.len() + 3);
+    }
+    assert_eq!(passage.met.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn more_frames_than_a_connection_may_have_under_way_wait_for_their_turn() {
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let network = network(&one);
+    let hanging = futures_util::future::join_all((0..64).map(|_| ask(&network, to, "hang", 300)));
+    let waiting = async {
+        tokio::task::yield_now().await;
+        futures_util::future::join_all((0..200).map(|_| ask(&network, to, "hello", 5_000))).await
+    };
+    let (hanging, waiting) = tokio::join!(hanging, waiting);
+    assert!(hanging.into_iter().all(|answer| answer == Err(CallFailed::Late)));
+    let refused = CallFailed::Refused("too many requests are under way in this node; ask again".into());
+    let good = |answer: &Result<String, CallFailed>| matches!(answer, Ok(said) if said == "1: hello");
+    assert!(waiting.iter().all(|answer| good(answer) || *answer == Err(refused.clone())), "{waiting:?}");
+    assert!(waiting.iter().any(good));
+}
+
+#[tokio::test]
+async fn closes_what_is_no_frame_and_who_speaks_otherwise() {
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let network = network(&one);
+    let long = u32::try_from(line::MESSAGE_BYTES_MAX + 1).unwrap().to_be_bytes();
+    for bytes in [&long[..], &[0, 0, 0, 3, 0xff, 0xff, 0xff]] {
+        assert_eq!(told(dialled(&one, to, line::PROTOCOL).await, bytes).await, 0, "{bytes:?}");
+    }
+    let mut config = one.tls.now().dial.as_ref().clone();
+    config.alpn_protocols = vec![listen::HTTP2.to_vec()];
+    let stream = TcpStream::connect(to).await.unwrap();
+    let connected = TlsConnector::from(Arc::new(config)).connect(ServerName::from(to.ip()), stream).await;
+    assert!(connected.is_err(), "HTTP/2 is not spoken here");
+    let mut silent = one.tls.now().dial.as_ref().clone();
+    silent.alpn_protocols.clear();
+    let stream = TcpStream::connect(to).await.unwrap();
+    let connected = TlsConnector::from(Arc::new(silent)).connect(ServerName::from(to.ip()), stream).await.unwrap();
+    assert_eq!(told(connected, b"").await, 0, "nor is nothing agreed on");
+    assert_eq!(ask(&network, to, "still", 5_000).await.unwrap(), "1: still");
+}
+
+#[tokio::test]
+async fn a_kind_of_a_later_release_is_refused_by_name_and_somebody_is_there() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let mut stream = dialled(&one, to, line::PROTOCOL).await;
+    for kind in [line::PING, 4_000] {
+        let ask = Ask { call: 7, kind, within_ms: 1_000, body: Bytes::new() };
+        let bytes = [&u32::try_from(ask.encoded_len()).unwrap().to_be_bytes()[..], &ask.encode_to_vec()].concat();
+        stream.write_all(&bytes).await.unwrap();
+        let mut reply = vec![0; stream.read_u32().await.unwrap() as usize];
+        stream.read_exact(&mut reply).await.unwrap();
+        let reply = Reply::decode(&reply[..]).unwrap();
+        assert_eq!(reply.call, 7);
+        match reply.result.unwrap() {
+            WireResult::Body(body) => assert!(kind == line::PING && body.is_empty()),
+            WireResult::Refused(why) => assert_eq!((kind, &why[..]), (4_000, "no such kind of frame in this release")),
+        }
+    }
+}
+
+#[tokio::test]
+async fn pings_come_back_empty() {
+    use tokio::io::AsyncWriteExt;
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let (to, _stop) = serving(&two);
+    let mut stream = dialled(&one, to, line::PROTOCOL).await;
+    let ask = Ask { call: 1, kind: line::PING, within_ms: 0, body: vec![7; 1 << 20].into() };
+    let bytes = [&u32::try_from(ask.encoded_len()).unwrap().to_be_bytes()[..], &ask.encode_to_vec()].concat();
+    for _ in 0..8 {
+        stream.write_all(&bytes).await.unwrap();
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 8 * 8 {
+        use tokio::io::AsyncReadExt;
+        assert!(stream.read_buf(&mut answers).await.unwrap() > 0);
+    }
+    assert!(answers.len() < 1_024, "{} bytes for eight pings", answers.len());
 }

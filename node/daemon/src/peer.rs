@@ -1,37 +1,151 @@
-//! The peers' door: takes a frame from the wire and gives it to the node with the certificate that its connection proved.
+//! The peers' door: takes frames from the wire and gives them to the node with the certificate that their connection proved.
 
-use crate::network::MESSAGE_BYTES_MAX;
-use claviger_proto::peer::v1::{
-    Frame as WireFrame, Reply,
-    peer_server::{Peer, PeerServer},
-    reply::Result as WireResult,
+use crate::{
+    in_flight::{InFlight, Place},
+    line::{self, Incoming},
+    listen::{Door, Guest, Stop, admitted, stopped},
 };
-use claviger_world::network::{Frame, FrameKind, PeerCertificate, SharedListener};
-use tonic::{Request, Response, Status, service::Routes};
+use bytes::{Bytes, BytesMut};
+use claviger_proto::peer::v1::{Ask, Reply, reply::Result as WireResult};
+use claviger_world::network::{Frame, FrameKind, PEER_CALL_MS_MAX, PeerCertificate, SharedListener};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use prost::Message;
+use std::{collections::VecDeque, io, pin::pin, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
 
 /// Longest reason that is sent to a peer, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
+/// A connection on which nothing was asked, and no answer taken, for so long is dropped, in milliseconds: who dialled would
+/// have asked whether anybody is there.
+const SILENCE_MS_MAX: u64 = 30_000;
 
-/// The service that peers call.
-pub fn routes(node: SharedListener) -> Routes {
-    let server = PeerServer::new(Door(node));
-    Routes::new(server.max_decoding_message_size(MESSAGE_BYTES_MAX).max_encoding_message_size(MESSAGE_BYTES_MAX))
+/// Answers peers until `stop`, and then those whose frames are under way.
+pub async fn serve(
+    listener: TcpListener,
+    door: Door<PeerCertificate>,
+    node: SharedListener,
+    bound: InFlight,
+    stop: Stop,
+) {
+    let most = door.limits.streams_per_connection as usize;
+    let (mut guests, accepting) = admitted(listener, door, stop.clone());
+    let (mut lines, mut end) = (JoinSet::new(), pin!(stopped(stop.clone())));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => break,
+            Some(_) = lines.join_next() => {}
+            Some(guest) = guests.recv() => {
+                let line = Line { node: node.clone(), bound: bound.clone(), most, stop: stop.clone() };
+                lines.spawn(line.answer(guest));
+            }
+        }
+    }
+    accepting.abort();
+    while lines.join_next().await.is_some() {}
 }
 
-struct Door(SharedListener);
+/// An answer, and its place among the requests under way, which it has until it is written.
+struct Answered {
+    reply: Reply,
+    place: Option<Place>,
+}
 
-#[tonic::async_trait]
-impl Peer for Door {
-    async fn call(&self, request: Request<WireFrame>) -> Result<Response<Reply>, Status> {
-        let from = request.extensions().get::<PeerCertificate>().copied();
-        let from = from.ok_or_else(|| Status::unauthenticated("no peer's certificate"))?;
-        let WireFrame { kind, body } = request.into_inner();
-        let kind = FrameKind::from_number(kind)
-            .ok_or_else(|| Status::unimplemented("no such kind of frame in this release"))?;
-        let result = match self.0.hear(from, Frame { kind, body }).await {
-            Ok(body) => WireResult::Body(body),
-            Err(why) => WireResult::Refused(why.chars().take(REASON_BYTES_MAX / 4).collect()),
-        };
-        Ok(Response::new(Reply { result: Some(result) }))
+/// One connection.
+struct Line {
+    node: SharedListener,
+    bound: InFlight,
+    /// Frames of it that are under way at once.
+    most: usize,
+    stop: Stop,
+}
+
+impl Line {
+    /// Ends with the connection, or when it is time to stop and everything is answered.
+    async fn answer(self, guest: Guest<PeerCertificate>) {
+        let from = *guest.info();
+        let (asks, mut out) = line::split(guest);
+        let (answers, mut answered) = mpsc::channel(line::WAITING_MAX);
+        let writing = line::write(&mut out, &mut answered, |Answered { reply, place }| Some((reply, place)));
+        if let Err(why) = tokio::try_join!(self.hear_all(from, asks, answers), writing) {
+            tracing::debug!(peer = from.claims.0, %why, "a peer's connection ended");
+        }
     }
+
+    /// What is under way when the connection breaks is dropped.
+    async fn hear_all(
+        &self,
+        from: PeerCertificate,
+        mut asks: Incoming<Guest<PeerCertificate>>,
+        answers: mpsc::Sender<Answered>,
+    ) -> io::Result<()> {
+        let (mut hearing, mut stops) = (FuturesUnordered::new(), pin!(stopped(self.stop.clone())));
+        let (mut done, mut last, mut stopping) = (VecDeque::new(), Instant::now(), false);
+        let mut look = interval(Duration::from_millis(line::LOOK_MS));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !(stopping && hearing.is_empty() && done.is_empty()) {
+            tokio::select! {
+                biased;
+                Some(answered) = hearing.next() => done.push_back(answered),
+                room = answers.reserve(), if !done.is_empty() => {
+                    last = Instant::now();
+                    let room = room.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                    if let Some(answered) = done.pop_front() {
+                        room.send(answered);
+                    }
+                }
+                ask = asks.next(), if !stopping && hearing.len() + done.len() < self.most => {
+                    last = Instant::now();
+                    hearing.push(self.hear(from, read(ask)?));
+                }
+                () = &mut stops, if !stopping => stopping = true,
+                _ = look.tick() => still_there(last, hearing.is_empty())?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, from: PeerCertificate, Ask { call, kind, within_ms, body }: Ask) -> Answered {
+        let answered = |result, place| Answered { reply: Reply { call, result }, place };
+        if kind == line::PING {
+            return answered(Some(WireResult::Body(Bytes::new())), None);
+        }
+        let place = self.bound.enter();
+        let result = if place.is_some() { self.judge(from, kind, within_ms, body).await } else { Some(full()) };
+        answered(result, place)
+    }
+
+    /// None where nobody waits for the answer any more.
+    async fn judge(&self, from: PeerCertificate, kind: u32, within_ms: u32, body: Bytes) -> Option<WireResult> {
+        let Some(kind) = FrameKind::from_number(kind) else {
+            return Some(WireResult::Refused("no such kind of frame in this release".into()));
+        };
+        let limit = Duration::from_millis(u64::from(within_ms).min(PEER_CALL_MS_MAX));
+        let heard = timeout(limit, self.node.hear(from, Frame { kind, body })).await.ok()?;
+        Some(match heard {
+            Ok(body) => WireResult::Body(body),
+            Err(why) => WireResult::Refused(why.chars().take(REASON_BYTES_MAX / char::MAX.len_utf8()).collect()),
+        })
+    }
+}
+
+fn full() -> WireResult {
+    WireResult::Refused("too many requests are under way in this node; ask again".into())
+}
+
+/// A message that is no frame ends the connection: what follows cannot be trusted to begin where it seems to.
+fn read(ask: Option<io::Result<BytesMut>>) -> io::Result<Ask> {
+    let ask = ask.ok_or(io::ErrorKind::UnexpectedEof)??;
+    Ask::decode(ask.freeze()).map_err(io::Error::other)
+}
+
+/// Where something is under way, or the other end has just taken an answer, its silence says nothing.
+fn still_there(last: Instant, idle: bool) -> io::Result<()> {
+    let silent = idle && last.elapsed() > Duration::from_millis(SILENCE_MS_MAX);
+    if silent { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
 }

@@ -6,6 +6,7 @@ use crate::{
     dev::Home,
     entropy::MachineEntropy,
     in_flight::InFlight,
+    line,
     listen::{self, Door, Stop},
     network::PeerNetwork,
     peer, scrape, telling,
@@ -28,6 +29,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+use tonic::service::Routes;
 
 /// Longest that requests of callers may take to end when the node stops, in milliseconds.
 const DRAIN_MS_MAX: u64 = 5_000;
@@ -41,15 +43,37 @@ type Failure = Box<dyn Error>;
 /// What may stand between the node and its disk: nothing, but for tests.
 pub type Layer = fn(Arc<dyn Disk>) -> Arc<dyn Disk>;
 
+/// What callers may be served beside the node's own services: nothing, but where that is measured.
+pub type Beside = fn(Routes) -> Routes;
+
+/// What stands around a node that has to be measured, or found out.
+#[derive(Clone, Copy)]
+pub struct Around {
+    /// Between the node and its disk.
+    pub layer: Layer,
+    /// Beside its services.
+    pub beside: Beside,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Around { layer: |disk| disk, beside: |routes| routes }
+    }
+}
+
 /// Runs a node until a signal ends it, or it must end by itself.
 ///
 /// # Errors
 /// What kept it from starting, or made it end.
-pub fn run(config: Config, home: Option<Home>, ticket: Option<Ticket>, layer: Layer) -> Result<(), Failure> {
+pub fn run(config: Config, home: Option<Home>, ticket: Option<Ticket>, around: Around) -> Result<(), Failure> {
     // One provider, chosen here: with none chosen, a library might choose for itself.
     aws_lc_rs::default_provider().install_default().map_err(|_| "a TLS provider was installed before ours")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let done = runtime.block_on(live(config, home, ticket, layer));
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if config.limits.threads > 0 {
+        builder.worker_threads(config.limits.threads);
+    }
+    let runtime = builder.enable_all().build()?;
+    let done = runtime.block_on(live(config, home, ticket, around));
     // Tasks that wait on a disk or a peer do not keep a process that is done.
     runtime.shutdown_timeout(Duration::from_millis(DRAIN_MS_MAX));
     done
@@ -74,7 +98,7 @@ impl Sockets {
     }
 }
 
-async fn live(config: Config, home: Option<Home>, ticket: Option<Ticket>, layer: Layer) -> Result<(), Failure> {
+async fn live(config: Config, home: Option<Home>, ticket: Option<Ticket>, around: Around) -> Result<(), Failure> {
     let mut ends = Ends::listen()?;
     // Heard from the start: a hang-up that nobody listens for ends a process.
     let hangup = signal(SignalKind::hangup())?;
@@ -84,13 +108,13 @@ async fn live(config: Config, home: Option<Home>, ticket: Option<Ticket>, layer:
     let addresses = sockets.addresses()?;
     let disk = Arc::new(Rocks::open(&config.node.data_dir, Box::new(end_at_once))?);
     let world = World {
-        disk: layer(disk.clone()),
+        disk: (around.layer)(disk.clone()),
         network: Arc::new(PeerNetwork::new(tls.clone(), clock.clone())),
         clock,
         entropy: Arc::new(MachineEntropy),
     };
     let node = Arc::new(Node::start(world, node_config(&config, ticket)?).await?);
-    let running = Running::start(&config, &node, &tls, disk, sockets);
+    let running = Running::start(&config, &node, &tls, disk, sockets, around.beside);
     let following = tokio::spawn(tls.follow(hangup));
     if let Some(home) = &home {
         node.found(home.founding()).await.map_or_else(Home::founded_before, |_| Ok(()))?;
@@ -176,11 +200,19 @@ struct Running {
 }
 
 impl Running {
-    fn start(config: &Config, node: &Arc<Node>, tls: &Arc<LiveTls>, disk: Arc<Rocks>, sockets: Sockets) -> Running {
+    fn start(
+        config: &Config,
+        node: &Arc<Node>,
+        tls: &Arc<LiveTls>,
+        disk: Arc<Rocks>,
+        sockets: Sockets,
+        beside: Beside,
+    ) -> Running {
         let (stop_callers, callers_stopped) = watch::channel(false);
         let (stop_peers, peers_stopped) = watch::channel(false);
         let [of_callers, of_peers] = node.metrics().register(|r| Traffic::register(r, ["clients", "peers"]));
-        let callers = callers(sockets.clients, node, tls, (config.limits, of_callers), callers_stopped);
+        let routes = beside(node.routes());
+        let callers = callers(sockets.clients, routes, tls, (config.limits, of_callers), callers_stopped);
         let peers = peers(sockets.peers, node, tls, (config.limits, of_peers), peers_stopped.clone());
         let page = telling::page(node.clone(), tls.clone(), disk);
         let mut others = vec![tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped))];
@@ -214,18 +246,25 @@ type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
 type Bounds = (Limits, Traffic);
 
-fn callers(listener: TcpListener, node: &Node, tls: &Arc<LiveTls>, (limits, traffic): Bounds, stop: Stop) -> Serving {
+fn callers(
+    listener: TcpListener,
+    routes: Routes,
+    tls: &Arc<LiveTls>,
+    (limits, traffic): Bounds,
+    stop: Stop,
+) -> Serving {
     let tls = tls.clone();
     let bound = InFlight::new(limits.requests_in_flight, traffic.clone());
     let door = Door {
         tls: Box::new(move || tls.clients()),
-        admit: Box::new(|leaf| Some(Connection { leaf_der: Some(Arc::from(&leaf[..])) })),
+        protocol: listen::HTTP2,
+        admit: Box::new(|leaf| Some(Connection::of(Some(&leaf)))),
         stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
         traffic,
     };
-    tokio::spawn(listen::serve(listener, door, node.routes(), bound, stop))
+    tokio::spawn(listen::serve(listener, door, routes, bound, stop))
 }
 
 fn peers(
@@ -239,14 +278,18 @@ fn peers(
     let (tls, domain, members) = (tls.clone(), tls.now().domain.clone(), node.clone());
     let door = Door {
         tls: Box::new(move || tls.peers()),
+        protocol: line::PROTOCOL,
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
         stays: Box::new(move |peer: &PeerCertificate| !members.has_left(&peer.key)),
         clock: Arc::new(MachineClock),
         limits,
         traffic,
     };
-    let routes = peer::routes(node.listener());
-    tokio::spawn(listen::serve(listener, door, routes, bound, stop))
+    let node = node.listener();
+    tokio::spawn(async move {
+        peer::serve(listener, door, node, bound, stop).await;
+        Ok(())
+    })
 }
 
 /// Tells systemd's watchdog that the runtime still turns.

@@ -1,20 +1,40 @@
 //! The read barrier, shared: one round in flight, one forming. A request joins only a round that is not yet sent, so
 //! what it reads is no older than itself.
+//!
+//! A round of the leader's asks as many of the others as make a majority with it (or all, where some were silent) whether the vote that they have stored is
+//! its own, still. Who answers so has promised nothing to a later leader, and will not have when the answer is sent: so
+//! there was none that could have committed anything when the round began. That costs one message there and back, past
+//! Raft. Where it comes to nothing, for whatever reason, Raft's own ReadIndex is asked, with heartbeats to everybody.
 
 use crate::peers::Peers;
-use crate::raft::Raft;
+use crate::raft::log::Log;
+use crate::raft::store::Stage;
+use crate::raft::wire::Wire;
+use crate::raft::{Raft, Types, Vote};
 use claviger_core::name::NodeId;
 use claviger_core::{planted, rarely};
 use claviger_proto::peer::v1 as pb;
 use claviger_proto::peer::v1::barrier_reply;
 use claviger_world::clock::Clock;
 use claviger_world::runtime;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use openraft::ReadPolicy;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
 use openraft_rt::WatchReceiver;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
+
+/// Longest wait for nodes to say that they follow, before Raft is asked.
+const FOLLOWS_WAIT: Duration = Duration::from_millis(30);
+/// Rounds in which everybody is asked, after one in which those who were asked did not all say that they follow.
+const WIDE_ROUNDS: usize = 256;
+/// How often a round waits for others to come aboard, at most: those who never stop coming are in the next.
+const GATHERS_MAX: usize = 4;
 
 /// A leader has said, after the round began, that it still leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,29 +45,43 @@ pub(crate) struct Confirmed {
     pub started_at: Duration,
 }
 
+/// News of leaders since a round began that came to nothing.
+pub(crate) type News = WatchReceiverOf<Types, RaftServerMetrics<Types>>;
+
 /// Runs the rounds of one node.
 pub(crate) struct Barrier {
     peers: Arc<Peers>,
     raft: Raft,
+    log: Log,
+    stage: Arc<Stage>,
     clock: Arc<dyn Clock>,
     round_limit: Duration,
-    forming: Mutex<Vec<oneshot::Sender<Option<Confirmed>>>>,
+    forming: Mutex<Vec<oneshot::Sender<Result<Confirmed, News>>>>,
     bell: Notify,
     /// When the last round began that was confirmed, and that this node has applied as far as.
     caught_up: Mutex<Option<Duration>>,
+    /// Rounds in which everybody is asked whether they follow, since too few of those who were asked did not long ago.
+    wide: AtomicUsize,
 }
 
 impl Barrier {
     /// `round_limit`: longest that a round may take before those in it are told that it failed.
-    pub fn new(peers: Arc<Peers>, raft: Raft, clock: Arc<dyn Clock>, round_limit: Duration) -> Barrier {
+    pub fn new(
+        (peers, raft, log, stage): (Arc<Peers>, Raft, Log, Arc<Stage>),
+        clock: Arc<dyn Clock>,
+        round_limit: Duration,
+    ) -> Barrier {
         Barrier {
             peers,
             raft,
+            log,
+            stage,
             clock,
             round_limit,
             forming: Mutex::default(),
             bell: Notify::new(),
             caught_up: Mutex::default(),
+            wide: AtomicUsize::new(0),
         }
     }
 
@@ -67,33 +101,62 @@ impl Barrier {
         *self.caught_up.lock()
     }
 
-    /// Joins the forming round and waits for it. None when it found no leader or no quorum.
-    pub async fn join(&self) -> Option<Confirmed> {
+    /// Joins the forming round and waits for it. When it found no leader or no quorum: what to wait for before the next.
+    pub async fn join(&self) -> Result<Confirmed, News> {
         let (tx, rx) = oneshot::channel();
-        self.forming.lock().push(tx);
-        self.bell.notify_one();
-        rx.await.ok().flatten()
+        let first = {
+            let mut forming = self.forming.lock();
+            forming.push(tx);
+            forming.len() == 1
+        };
+        if first {
+            self.bell.notify_one();
+        }
+        rx.await.unwrap_or_else(|_| Err(self.news()))
+    }
+
+    /// What is known already is no news.
+    fn news(&self) -> News {
+        let mut news = self.raft.server_metrics();
+        drop(news.borrow_and_update());
+        news
+    }
+
+    /// Lets everybody aboard who is about to ask: as long as others come while those who can run do.
+    async fn gather(&self) {
+        let mut aboard = 0;
+        for _ in 0..GATHERS_MAX {
+            let now = self.forming.lock().len();
+            if now == aboard {
+                return;
+            }
+            aboard = now;
+            runtime::yield_now().await;
+        }
     }
 
     /// Runs rounds as long as the node lives.
     pub async fn run(&self) {
+        let mut news = self.news();
         loop {
             self.bell.notified().await;
+            self.gather().await;
             // Whoever comes from here on is in the next round.
             let mut aboard = std::mem::take(&mut *self.forming.lock());
             if aboard.is_empty() {
                 continue;
             }
+            drop(news.borrow_and_update());
             let started_at = self.clock.awake_and_asleep();
             let index = runtime::timeout(self.round_limit, self.round()).await.ok().flatten();
-            let confirmed = index.map(|index| Confirmed { index, started_at });
-            if confirmed.is_some() && planted!(BarrierJoinedLate) {
+            let confirmed = index.map(|index| Confirmed { index, started_at }).ok_or(());
+            if confirmed.is_ok() && planted!(BarrierJoinedLate) {
                 // Whoever came while the round was under way leaves with it.
                 aboard.append(&mut self.forming.lock());
             }
             for waiter in aboard {
                 // Who gave up meanwhile has dropped its end, and needs no answer.
-                let _ = waiter.send(confirmed);
+                let _ = waiter.send(confirmed.map_err(|()| news.clone()));
             }
         }
     }
@@ -110,8 +173,86 @@ impl Barrier {
         if leader != self.peers.node() {
             return self.ask(leader).await;
         }
+        if let Some(index) = self.followed().await {
+            return Some(index);
+        }
         let (read, _) = self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
         Some(read.index())
+    }
+
+    /// As far as whoever reads now must have come, if this node leads and a majority, itself counted, has promised nothing to
+    /// a later leader since this was called. None also where that cannot be said so cheaply.
+    async fn followed(&self) -> Option<u64> {
+        if rarely!("followers are not asked one by one") {
+            return None;
+        }
+        let vote = self.leading()?;
+        let read = self.known_to_others(&vote)?;
+        let (voters, needed) = self.voters()?;
+        let followed = self.are_enough(voters, needed, vote).await;
+        (followed && self.leading() == Some(vote)).then_some(read)
+    }
+
+    /// Whether so many of these follow. Asks no more than are needed, as long as they all say so.
+    async fn are_enough(&self, mut voters: Vec<NodeId>, needed: usize, vote: Vote) -> bool {
+        let wide = self.wide.load(Ordering::Relaxed);
+        if wide == 0 {
+            voters.truncate(needed);
+        }
+        self.wide.store(wide.saturating_sub(1), Ordering::Relaxed);
+        let mut asked: FuturesUnordered<_> = voters.iter().map(|node| self.is_followed_by(*node, vote)).collect();
+        let mut follow = 0;
+        while follow < needed {
+            match asked.next().await {
+                Some(follows) => follow += usize::from(follows),
+                None => break,
+            }
+        }
+        if follow < needed {
+            self.wide.store(WIDE_ROUNDS, Ordering::Relaxed);
+        }
+        follow >= needed
+    }
+
+    /// No node, this one included, shows more than that, if there is no later leader. None until this node has told others a
+    /// commit of its own term: what earlier ones committed is before that, and may not be known here yet.
+    ///
+    /// What others show they have heard of from this leader, and it is noted before it is told. A leader that starts again
+    /// does not go on leading (`enable_leader_restore`): what it told before, it would not know.
+    fn known_to_others(&self, vote: &Vote) -> Option<u64> {
+        let told = self.stage.told.last().filter(|told| *told.committed_leader_id() == vote.leader_id)?;
+        let shown = self.stage.view.read().revision().index;
+        Some(shown.max(told.index()))
+    }
+
+    /// This node's vote, if by it this node leads.
+    fn leading(&self) -> Option<Vote> {
+        self.log.vote().filter(|vote| vote.committed && vote.leader_id.node_id == self.peers.node().0)
+    }
+
+    /// Whether the last vote that this node stored is that one: no later leader can have heard of one before.
+    pub fn follows(&self, leader: &Vote) -> bool {
+        leader.committed && self.log.vote() == Some(*leader)
+    }
+
+    /// The other voters, and how many of them make a majority with this node. None while Raft's membership moves, or without
+    /// this node.
+    ///
+    /// The membership may be that of a moment ago. It moves by way of a joint one, so that a majority of what it was one step
+    /// ago has a node in common with every majority of what it is.
+    fn voters(&self) -> Option<(Vec<NodeId>, usize)> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let [voters] = &metrics.membership_config.membership().get_joint_config()[..] else { return None };
+        let others = voters.iter().copied().map(NodeId).filter(|voter| *voter != self.peers.node());
+        let others: Vec<NodeId> = others.collect();
+        (others.len() < voters.len()).then_some((others, voters.len() / 2))
+    }
+
+    async fn is_followed_by(&self, node: NodeId, vote: Vote) -> bool {
+        let request = pb::BarrierRequest { envelope: None, leads: Some(vote.to_wire()) };
+        let reply: Result<pb::BarrierReply, _> = self.peers.call(node, request, FOLLOWS_WAIT).await;
+        reply.is_ok_and(|reply| reply.verdict() == barrier_reply::Verdict::Follows)
     }
 
     async fn ask(&self, leader: NodeId) -> Option<u64> {

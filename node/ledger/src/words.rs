@@ -12,7 +12,7 @@ use claviger_world::clock::Clock;
 use claviger_world::disk::{Disk, DiskFailed};
 use claviger_world::entropy::Entropy;
 use claviger_world::network::Network;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -321,6 +321,11 @@ pub enum Fatal {
     Abandoned,
     /// The newest roster says that this node has left for good.
     Retired,
+    /// Custodians have given two nodes a mandate to begin that generation: which of them goes on is for people to say.
+    Torn {
+        /// The generation.
+        generation: u64,
+    },
     /// The custodians have given this node a mandate to go on alone: the next start carries it out.
     Mandated,
 }
@@ -346,6 +351,11 @@ impl fmt::Display for Fatal {
             Fatal::Raft(why) => write!(f, "Raft stopped: {why}"),
             Fatal::Retired => f.write_str(
                 "this node was removed from its cluster: switch it off; its disk and its number are not used again",
+            ),
+            Fatal::Torn { generation } => write!(
+                f,
+                "two nodes have each begun generation {generation} by a mandate of the custodians: keep one of the two \
+                 clusters, and destroy the disks of the other"
             ),
             Fatal::Abandoned => f.write_str("the founding was abandoned: start the node again"),
             Fatal::Mandated => f.write_str("the custodians have given their mandate: start the node again"),
@@ -424,6 +434,8 @@ pub struct Status {
     pub revision: Revision,
     /// Who is in Raft's membership, and whether they vote.
     pub members: Vec<(NodeId, bool)>,
+    /// Who votes: one set, or two while the membership is on its way, each of which needs a majority.
+    pub votes: Vec<BTreeSet<NodeId>>,
     /// Whether the membership is on its way from one set of voters to another.
     pub moving: bool,
     /// Log index up to which each node's log is known to be this one's, where this one leads.

@@ -14,6 +14,8 @@ const FORMAT: u16 = 1;
 const FRAME_DOMAIN: &[u8] = b"claviger/v1/book\0";
 const HEAD_DOMAIN: &[u8] = b"claviger/v1/head\0";
 
+/// Room for a page about one key, in bytes; what is longer takes more.
+const PAGE_BYTES: usize = 384;
 /// Longest body of a frame, in bytes.
 pub(super) const BODY_BYTES_MAX: usize = PAGE_BYTES_MAX;
 /// Kind, length and its complement, in bytes.
@@ -162,7 +164,9 @@ impl BookWriter {
     /// Appends a page to `out`, and gives it its number.
     pub fn append(&mut self, page: &mut Page, out: &mut Vec<u8>) {
         page.number = self.at.next;
-        self.at.hash = frame(FrameKind::Page, &self.at.hash, &page.to_bytes(), out);
+        let mut body = Writer::with_room(PAGE_BYTES);
+        page.write(&mut body);
+        self.at.hash = frame(FrameKind::Page, &self.at.hash, body.as_slice(), out);
         self.at.next += 1;
     }
 

@@ -134,6 +134,8 @@ pub struct Limits {
     pub streams_per_connection: u32,
     /// Requests of callers under way in the node.
     pub requests_in_flight: usize,
+    /// Threads that answer callers and peers; 0 for as many as the machine has processors.
+    pub threads: usize,
 }
 
 /// `[log]`
@@ -163,7 +165,13 @@ impl Default for Raft {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { handshakes: 1_024, connections: 4_096, streams_per_connection: 1_024, requests_in_flight: 4_096 }
+        Limits {
+            handshakes: 1_024,
+            connections: 4_096,
+            streams_per_connection: 1_024,
+            requests_in_flight: 4_096,
+            threads: 0,
+        }
     }
 }
 
@@ -360,11 +368,13 @@ fn limits(r: &mut Reader) -> Option<Limits> {
     let connections = count("connections", usual.connections, 1_000_000);
     let streams = count("streams_per_connection", usual.streams_per_connection as usize, 65_536);
     let requests = count("requests_in_flight", usual.requests_in_flight, 1_000_000);
+    let threads = r.number("limits", "threads", Some(usual.threads as u64), 0..=1_024);
     Some(Limits {
         handshakes: usize::try_from(handshakes?).ok()?,
         connections: usize::try_from(connections?).ok()?,
         streams_per_connection: u32::try_from(streams?).ok()?,
         requests_in_flight: usize::try_from(requests?).ok()?,
+        threads: usize::try_from(threads?).ok()?,
     })
 }
 

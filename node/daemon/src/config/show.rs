@@ -28,7 +28,7 @@ impl fmt::Display for Config {
         writeln!(f, "[audit]\nstrict = {}\n", self.strict_audit)?;
         writeln!(f, "[limits]\nhandshakes = {}\nconnections = {}", limits.handshakes, limits.connections)?;
         writeln!(f, "streams_per_connection = {}", limits.streams_per_connection)?;
-        writeln!(f, "requests_in_flight = {}\n", limits.requests_in_flight)?;
+        writeln!(f, "requests_in_flight = {}\nthreads = {}\n", limits.requests_in_flight, limits.threads)?;
         let format = match log.format {
             LogFormat::Text => "text",
             LogFormat::Json => "json",

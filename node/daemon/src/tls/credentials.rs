@@ -5,7 +5,10 @@ use super::{
     files::{FileMistake, authorities, chain, ed25519_seed, first_expiry, mistake, private_key},
     verifier::{PeerVerifier, node_identity, peer_certificate},
 };
-use crate::config::{Config, TlsFiles};
+use crate::{
+    config::{Config, TlsFiles},
+    line, listen,
+};
 use claviger_core::{
     name::{NodeId, Segment},
     secret::Secret32,
@@ -62,8 +65,8 @@ impl Credentials {
             ("tls.peers.ca", first_expiry(&config.tls_peers.ca)?),
         ];
         Ok(Credentials {
-            clients: clients.server(&config.tls_clients, &provider, callers)?,
-            peers: peers.clone().server(&config.tls_peers, &provider, nodes.clone())?,
+            clients: clients.server(&config.tls_clients, &provider, callers, listen::HTTP2)?,
+            peers: peers.clone().server(&config.tls_peers, &provider, nodes.clone(), line::PROTOCOL)?,
             dial: peers.dial(&config.tls_peers, &provider, nodes)?,
             identity,
             domain,
@@ -136,12 +139,13 @@ impl Own {
         files: &TlsFiles,
         provider: &Arc<CryptoProvider>,
         verifier: Arc<dyn ClientCertVerifier>,
+        protocol: &[u8],
     ) -> Result<Arc<ServerConfig>, FileMistake> {
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&TLS13]);
         let builder = builder.map_err(|e| mistake(&files.cert, e.to_string()))?.with_client_cert_verifier(verifier);
         let config = builder.with_single_cert(self.chain, self.key);
         let mut config = config.map_err(|e| mistake(&files.key, not_a_pair(&files.cert, &e)))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Arc::new(config))
@@ -159,7 +163,7 @@ impl Own {
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         let config = builder.with_client_auth_cert(self.chain, self.key);
         let mut config = config.map_err(|e| mistake(&files.key, not_a_pair(&files.cert, &e)))?;
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![line::PROTOCOL.to_vec()];
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }

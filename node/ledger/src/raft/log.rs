@@ -101,11 +101,6 @@ impl Log {
         self.0.tail.lock().last
     }
 
-    /// The vote.
-    pub fn vote(&self) -> Option<Vote> {
-        self.0.tail.lock().vote
-    }
-
     /// Adds to a batch, before Raft begins, that one node votes alone from here on: behind `last` stands an entry that says
     /// so, of a term in which that node leads, and the vote is for it. A log that does not reach to `last` begins after it.
     pub fn begin_alone(last: LogId, reaches: bool, vote: Option<Vote>, node: NodeId, batch: &mut Batch) {
@@ -184,6 +179,11 @@ impl Log {
         if self.purged().as_ref() < Some(last) {
             forget(last, batch);
         }
+    }
+
+    /// The last vote that is durable. No leader and no candidate hears of a vote before it stands here.
+    pub fn vote(&self) -> Option<Vote> {
+        self.0.tail.lock().vote
     }
 
     /// Whether nothing was ever appended.

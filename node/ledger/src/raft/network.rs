@@ -202,6 +202,7 @@ impl RaftNetworkV2<Types> for Link {
     ) -> Result<AppendEntriesResponse<Types>, Failed> {
         let (vote, previous) = (request.vote, request.prev_log_id);
         let end = request.entries.last().map(|entry| entry.log_id).or(previous);
+        self.stage.told.note(request.leader_commit);
         let body = raft_request::Body::Append(request.to_wire());
         let answer = match self.call(RPCTypes::AppendEntries, body, option.soft_ttl()).await? {
             raft_reply::Body::Append(reply) => read(Some(reply))?,

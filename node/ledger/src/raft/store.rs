@@ -47,6 +47,26 @@ pub(crate) struct Stage {
     pub banks: Banks,
     /// The picture that is being sent: kept between two attempts, so that the second one can go on where the first was cut.
     pub sending: Mutex<Option<Arc<Picture>>>,
+    /// What this node has told others.
+    pub told: Told,
+}
+
+/// The furthest commit that this node has told anybody as a leader since it started. It is noted before it is told, so that
+/// nobody has applied what is neither told here nor applied here.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<Option<LogId>>);
+
+impl Told {
+    /// It is about to be told.
+    pub fn note(&self, commit: Option<LogId>) {
+        let mut told = self.0.lock();
+        *told = (*told).max(commit);
+    }
+
+    /// The last entry of it.
+    pub fn last(&self) -> Option<LogId> {
+        *self.0.lock()
+    }
 }
 
 /// Who waits for the outcome of which transaction.
@@ -201,6 +221,7 @@ impl Store {
             counts: Counts::default(),
             banks: Banks::new(bank),
             sending: Mutex::default(),
+            told: Told::default(),
         };
         if let Some(last) = position.last {
             log.applied(last.index);

@@ -14,30 +14,30 @@ use claviger_core::{planted, rarely};
 use claviger_ledger::LedgerView;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Callers whose rights are kept, at most.
 const RIGHTS_KEPT_MAX: usize = 4_096;
 
-/// Whose rights: certificate key, identity, and whether they were read with the sealed records open.
-type Asker = (KeyHash, Identity, bool);
+/// Whose rights: certificate key, and whether they were read with the sealed records open.
+type Asker = (KeyHash, bool);
+
+/// Rights, with the newest sequence at which they were seen to be current: that of one state and no other.
+struct Kept {
+    rights: Rights,
+    seen_at: AtomicU64,
+}
 
 /// The node's gate.
 pub struct Gate {
     founders: Vec<Identity>,
-    kept: RwLock<BTreeMap<Asker, Rights>>,
+    kept: RwLock<BTreeMap<Asker, Kept>>,
 }
 
 impl Gate {
     /// A gate that before founding listens to `founders` only.
     pub fn new(founders: Vec<Identity>) -> Self {
         Gate { founders, kept: RwLock::default() }
-    }
-
-    /// Who the bearer of a certificate is.
-    pub fn authenticate(&self, leaf_der: Option<&[u8]>) -> Result<Caller, Unauthenticated> {
-        let leaf = leaf_der.ok_or(Unauthenticated::NoCertificate)?;
-        let leaf = read_leaf(leaf).ok_or(Unauthenticated::BadCertificate)?;
-        Caller::authenticate(&leaf.uris, leaf.key_hash)
     }
 
     /// Leave to do `A`, by the records at `view`.
@@ -67,11 +67,12 @@ impl Gate {
 
     /// Kept rights count while every record that they were read from is still at its version.
     fn rights(&self, caller: &Caller, view: &LedgerView, opened: Option<&Opened>) -> Result<Rights, Failure> {
-        let asker = (*caller.key_hash(), caller.identity().clone(), opened.is_some());
-        if let Some(rights) = self.kept.read().get(&asker)
-            && counts(rights, view)
+        let asker = (*caller.key_hash(), opened.is_some());
+        if let Some(kept) = self.kept.read().get(&asker)
+            && kept.rights.caller() == caller
+            && kept.counts(view)
         {
-            return Ok(rights.clone());
+            return Ok(kept.rights.clone());
         }
         let books = opened.map(Opened::books);
         let rights = Rights::read(view, books.as_ref(), caller)?;
@@ -79,12 +80,35 @@ impl Gate {
         if kept.len() >= RIGHTS_KEPT_MAX {
             kept.pop_first();
         }
-        kept.insert(asker, rights.clone());
+        let seen_at = AtomicU64::new(view.revision().sequence);
+        kept.insert(asker, Kept { rights: rights.clone(), seen_at });
         Ok(rights)
     }
 }
 
-/// Whether kept rights may be judged by: their records are still what they were.
-fn counts(rights: &Rights, view: &LedgerView) -> bool {
-    if rights.current(view) { !rarely!("kept rights are read anew") } else { planted!(RightsNotRefreshed) }
+/// Who the bearer of a certificate is.
+pub fn authenticate(leaf_der: Option<&[u8]>) -> Result<Caller, Unauthenticated> {
+    let leaf = leaf_der.ok_or(Unauthenticated::NoCertificate)?;
+    let leaf = read_leaf(leaf).ok_or(Unauthenticated::BadCertificate)?;
+    Caller::authenticate(&leaf.uris, leaf.key_hash)
+}
+
+impl Kept {
+    /// Whether they may be judged by: their records are still what they were.
+    fn counts(&self, view: &LedgerView) -> bool {
+        if self.current(view) { !rarely!("kept rights are read anew") } else { planted!(RightsNotRefreshed) }
+    }
+
+    /// Looked up once for each state: every accepted transaction makes another sequence.
+    fn current(&self, view: &LedgerView) -> bool {
+        let sequence = view.revision().sequence;
+        if self.seen_at.load(Ordering::Relaxed) == sequence || planted!(RightsSeenOnce) {
+            return true;
+        }
+        let current = self.rights.current(view);
+        if current {
+            self.seen_at.store(sequence, Ordering::Relaxed);
+        }
+        current
+    }
 }

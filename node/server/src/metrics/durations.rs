@@ -16,7 +16,7 @@ const BOUNDS_US: [u64; 16] = [
 ];
 
 /// One for each [`Operation`], by its number there.
-const OPERATIONS: usize = {
+pub(super) const OPERATIONS: usize = {
     let (mut most, mut i) = (0, 0);
     while i < Operation::ALL.len() {
         let number = Operation::ALL[i] as usize;

@@ -8,14 +8,14 @@ use claviger_core::page::OutcomeWord;
 use claviger_core::policy::Operation;
 use claviger_core::time::UnixMs;
 use claviger_ledger::Figures;
-use durations::Durations;
+use durations::{Durations, OPERATIONS};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 use prometheus_client::registry::{Registry, Unit};
 use raft::RaftMetrics;
 use state::StateMetrics;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 const PREFIX: &str = "claviger";
@@ -32,6 +32,8 @@ type Seconds = Gauge<f64, AtomicU64>;
 pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<Answered, Counter>,
+    /// Those of `requests` that count what was done, by the operation's number: found without a lock.
+    done: [OnceLock<Counter>; OPERATIONS],
     durations: Durations,
     raft: RaftMetrics,
     state: StateMetrics,
@@ -71,13 +73,22 @@ impl Metrics {
         let help = "From a request's arrival to its answer, for a stream to its opening, by operation";
         registry.register_with_unit("request_duration", help, Unit::Seconds, durations.clone());
         let (raft, state) = (RaftMetrics::register(registry), StateMetrics::register(registry));
-        Metrics { registry: Mutex::new(all), requests, durations, raft, state }
+        let done = std::array::from_fn(|_| OnceLock::new());
+        Metrics { registry: Mutex::new(all), requests, done, durations, raft, state }
     }
 
     /// Counts answers that are alike.
     pub fn answered(&self, operation: Operation, outcome: OutcomeWord, count: u64) {
+        if outcome == OutcomeWord::Ok {
+            self.done[operation as usize].get_or_init(|| self.counter(operation, outcome)).inc_by(count);
+        } else {
+            self.counter(operation, outcome).inc_by(count);
+        }
+    }
+
+    fn counter(&self, operation: Operation, outcome: OutcomeWord) -> Counter {
         let (operation, outcome) = (operation.word(), outcome.to_string());
-        self.requests.get_or_create(&Answered { operation, outcome }).inc_by(count);
+        self.requests.get_or_create_owned(&Answered { operation, outcome })
     }
 
     /// Counts how long an answer took.
