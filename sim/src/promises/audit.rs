@@ -73,7 +73,7 @@ struct Kept {
     /// Its disk was wiped or damaged: nothing is asked of it any more.
     excused: bool,
     life: u64,
-    /// Pages that answers rested on: each on one of its own.
+    /// Pages that answers rested on: each on one of its own, or on one that counts as many.
     rested: BTreeMap<u64, Rested>,
     /// Every page up to this number must be there from now on; and why.
     durable: u64,
@@ -93,6 +93,8 @@ struct Kept {
 struct Rested {
     page: Digest,
     at: Duration,
+    /// Answers that rest on it: at most as many as it counts.
+    answers: u64,
 }
 
 /// A page that was found: its digest, and its hash in the chain.
@@ -208,19 +210,24 @@ impl Audit {
 }
 
 impl Kept {
-    /// Finds the first page that can be the answer's own, and that no other answer rests on. Where each has one of its
+    /// Finds the first page that can be the answer's own, and on which fewer answers rest than it counts. Where each has one of its
     /// own, whoever is handed over first may take another's: there is one left for that one, and no newer one was taken
     /// than the newest of theirs, which is as durable.
     fn rest(&mut self, answer: &Answered<'_>, pages: &[Page]) -> bool {
+        self.rest_on(answer, pages, |_| 1)
+    }
+
+    fn rest_on(&mut self, answer: &Answered<'_>, pages: &[Page], answers: fn(&Page) -> u64) -> bool {
         self.live(answer.life);
         let fits = |page: &&Page| {
             page.operation == Some(answer.operation)
                 && page.caller.as_ref() == Some(answer.caller)
                 && page.outcome == answer.outcome
-                && !self.rested.contains_key(&page.number)
+                && self.rested.get(&page.number).map_or(0, |rested| rested.answers) + answers(page) <= page.count
         };
         let Some(page) = pages.iter().find(fits) else { return false };
-        self.rested.insert(page.number, Rested { page: digest(page), at: answer.at });
+        let new = Rested { page: digest(page), at: answer.at, answers: 0 };
+        self.rested.entry(page.number).or_insert(new).answers += answers(page);
         if answer.strict && !self.excused {
             self.must_keep(page.number, "an answer rests on it that was to wait until it is synced");
         }
@@ -231,7 +238,7 @@ impl Kept {
     fn rest_items(&mut self, answer: &Answered<'_>, count: u64, pages: &[Page]) -> u64 {
         let mut counted = 0;
         for page in pages {
-            if counted < count && self.rest(answer, std::slice::from_ref(page)) {
+            if counted < count && self.rest_on(answer, std::slice::from_ref(page), |page| page.count) {
                 counted += page.count;
             }
         }

@@ -55,8 +55,8 @@ impl Door {
     /// Opens a page and takes the request apart.
     fn admit<T>(&self, request: Request<T>, operation: Operation) -> (Visit, T) {
         let (_, extensions, ask) = request.into_parts();
-        let connection = extensions.get::<Connection>().cloned().unwrap_or_default();
-        (self.service.visit(connection.leaf_der.as_deref(), operation), ask)
+        let caller = extensions.get::<Connection>().map_or_else(|| Connection::default().caller(), Connection::caller);
+        (self.service.attempt(caller, operation), ask)
     }
 
     /// Closes the page; only then is there an answer.

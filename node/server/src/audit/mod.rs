@@ -3,8 +3,11 @@
 //! Must not contain: what a page means (core), who may read it (service).
 
 mod reopen;
+mod tags;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use tags::Tags;
 
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
@@ -24,6 +27,8 @@ use std::sync::Arc;
 pub const PAGES_KEPT: usize = 1_000;
 /// Size at which a new file is begun, in bytes.
 const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Room for the frame of a page about one key, in bytes; what is longer takes more.
+const FRAME_BYTES: usize = 512;
 /// Names of the book's files: `audit-` and a number of ten digits.
 const PREFIX: &str = "audit-";
 
@@ -99,8 +104,13 @@ impl Book {
 
     /// Writes a page. It is durable with the next sync.
     pub fn write(&self, page: Page) -> Result<(), BookFailed> {
+        self.write_all([page])
+    }
+
+    /// Writes pages in one piece: all of them, or it is not known which.
+    pub fn write_all(&self, pages: impl IntoIterator<Item = Page>) -> Result<(), BookFailed> {
         let mut writing = self.writing.lock();
-        let number = writing.append(page)?;
+        let number = writing.append(pages)?;
         if writing.bytes >= FILE_BYTES_MAX || rarely!("an audit file is turned over early") {
             let at = *writing.writer.position();
             writing.turn_over(&*self.disk, at)?;
@@ -207,13 +217,17 @@ impl Writing {
         }
     }
 
-    fn append(&mut self, mut page: Page) -> Result<u64, BookFailed> {
-        let mut frame = Vec::new();
-        self.writer.append(&mut page, &mut frame);
-        self.put(&frame)?;
-        let number = page.number;
-        keep(&mut self.last, page);
-        Ok(number)
+    /// Appends pages, and gives the number of the last.
+    fn append(&mut self, pages: impl IntoIterator<Item = Page>) -> Result<u64, BookFailed> {
+        let mut frames = Vec::with_capacity(FRAME_BYTES);
+        let number = |mut page: Page| {
+            self.writer.append(&mut page, &mut frames);
+            page
+        };
+        let pages: Vec<Page> = pages.into_iter().map(number).collect();
+        self.put(&frames)?;
+        pages.into_iter().for_each(|page| keep(&mut self.last, page));
+        Ok(self.writer.position().next - 1)
     }
 
     /// After one failure nothing more is written: what stands at the end of the file is not known.

@@ -17,7 +17,7 @@ impl Shelf {
         let shelf = MemoryDisk::default();
         let mut writing = Writing::begin(&shelf, Position::first(NodeId(1), None), 1).unwrap();
         for number in 1..=6 {
-            writing.append(page()).unwrap();
+            writing.append([page()]).unwrap();
             if signed.contains(&number) {
                 let mut frame = Vec::new();
                 writing.writer.sign(&key(), UnixMs(number), &mut frame);
@@ -74,7 +74,7 @@ fn a_cut_anywhere_leaves_a_book_that_goes_on_and_verifies() {
             let kept = match reopen(&shelf.0, &key()).unwrap() {
                 Some(ended) => {
                     let kept = ended.at.next - 1;
-                    Writing::go_on(ended).append(page()).unwrap();
+                    Writing::go_on(ended).append([page()]).unwrap();
                     kept
                 }
                 None => continue, // not even the beginning of the first file is left

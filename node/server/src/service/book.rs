@@ -8,7 +8,7 @@ use claviger_core::decide::{self, CLOSED_MAX};
 use claviger_core::failure::{Cause, Failure, Why};
 use claviger_core::keyring::Keyring;
 use claviger_core::name::{Digest, Identity, KeyName, TxnId};
-use claviger_core::page::{OutcomeWord, Page, Position, ResourceTag, SignedHead};
+use claviger_core::page::{OutcomeWord, Page, Position, SignedHead};
 use claviger_core::policy::action::{GetAuditHead, TailAudit};
 use claviger_core::policy::{Caller, Cluster, Operation};
 use claviger_core::record::{RecordKey, Table, View};
@@ -98,10 +98,8 @@ impl ClosedPages {
 impl Service {
     /// A page, not written yet. Without keys there is no HMAC, and a sealed node's pages name no key.
     pub(crate) fn page(&self, entry: &Entry<'_>) -> Page {
-        let tag = |name: &KeyName| {
-            let (key, tag) = self.seal.opened().ok()?.keyring.audit_tag(name.to_string().as_bytes());
-            Some(ResourceTag { key, tag })
-        };
+        let opened = self.seal.opened().ok();
+        let tag = |name: &KeyName| opened.as_ref().map(|opened| opened.tags.of(&opened.keyring, name));
         Page {
             number: 0,
             time: self.world.clock.now(),

@@ -1,13 +1,14 @@
-//! A stream of items from one caller: each is read, judged, done and written down for itself, as many at once as the
-//! bounds allow; what waits for the same barrier round shares it.
+//! A stream of items from one caller. Those that have come together share one reading, which is made after they came; by it
+//! each is judged, done and written down for itself, as many at once as the bounds allow.
 //!
-//! An item is worked on only while somebody asks for the next answer, and its answer is handed over the moment it is made:
-//! none lies about here growing old. So whoever stops reading answers stops the stream, and costs no more than its bounds.
+//! Items are worked on only while somebody asks for the next answer, a few at a time, and an answer that grew old before it
+//! was handed over is made anew. So whoever stops reading answers stops the stream, and costs no more than its bounds. No
+//! key is held from one answer to the next.
 
-use super::crypto::{DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
+use super::crypto::{ATTEMPTS_MAX, DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
 use super::items::Keys;
-use super::visit::Audited;
-use super::{ReadAsk, STALE_MS_MAX, Service, Visit};
+use super::visit::{Audited, Made};
+use super::{AgeLimit, ReadAsk, Reading, STALE_MS_MAX, Service, Visit};
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::planted;
@@ -16,6 +17,7 @@ use claviger_core::policy::{Caller, Cluster, Operation};
 use claviger_world::disk::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -25,6 +27,11 @@ pub const PIPELINE_ITEMS_MAX: usize = 256;
 /// Plaintexts and ciphertexts of one stream that are in the node at once, in bytes: none more is taken once there are so
 /// many.
 pub const PIPELINE_BYTES_MAX: usize = 4 << 20;
+
+/// Items that are answered, and written down, in one piece, at most.
+pub(crate) const ITEMS_TOGETHER: usize = 64;
+/// Their plaintexts and ciphertexts, in bytes: once there are so many, the rest waits, so that others have their turn.
+const BYTES_TOGETHER: usize = 256 << 10;
 
 /// An item of a stream.
 pub struct PipelineItem {
@@ -70,12 +77,36 @@ pub struct Pipeline {
     caller: Caller,
 }
 
-/// One item that is through.
-struct Through {
-    answer: PipelineAnswer,
+/// One item that is in the node.
+struct Item {
+    id: u64,
+    ask: Box<PipelineAsk>,
+    visit: Box<Visit>,
     bytes: usize,
-    denied: bool,
+    /// How often it was done already.
+    times: usize,
 }
+
+/// Items that came together, in their order.
+struct Group {
+    items: VecDeque<Item>,
+    read: ReadAsk,
+    /// What came of the reading that they share. A refusal is the answer of each.
+    limit: Result<AgeLimit, Failure>,
+    readings: usize,
+}
+
+/// An item that was done, and is kept until its answer is handed over.
+struct Through {
+    id: u64,
+    ask: Box<PipelineAsk>,
+    bytes: usize,
+    times: usize,
+    made: Made<(PipelineDone, u64)>,
+}
+
+/// Items of one group that were done together, and the rest of it.
+type Answered = (Vec<Through>, Group);
 
 /// The answers of a stream. Ends without a failure when no more items come; else with the one that ended it, after those
 /// who were under way.
@@ -84,7 +115,15 @@ pub struct Answers<S> {
     caller: Caller,
     /// None once nothing more is taken.
     items: Option<Pin<Box<S>>>,
-    under_way: FuturesUnordered<BoxFuture<'static, Through>>,
+    /// Groups that came while others were under way: they are read together, when those are answered.
+    come: Vec<Group>,
+    /// Groups that wait for their reading.
+    reading: FuturesUnordered<BoxFuture<'static, Group>>,
+    /// Groups whose reading is there.
+    read: VecDeque<Group>,
+    answering: Option<BoxFuture<'static, Answered>>,
+    done: VecDeque<Through>,
+    under_way: usize,
     bytes: usize,
     stopping: BoxFuture<'static, ()>,
     end: Option<Failure>,
@@ -112,7 +151,12 @@ impl Service {
             service: self.clone(),
             caller: pipeline.caller,
             items: Some(Box::pin(items)),
-            under_way: FuturesUnordered::new(),
+            come: Vec::new(),
+            reading: FuturesUnordered::new(),
+            read: VecDeque::new(),
+            answering: None,
+            done: VecDeque::new(),
+            under_way: 0,
             bytes: 0,
             // The end of the service is a stop too.
             stopping: Box::pin(stopped.map(drop)),
@@ -125,29 +169,56 @@ impl Service {
         self.stopping.replace(true);
     }
 
-    async fn item(self: Arc<Self>, caller: Caller, visit: Visit, ask: PipelineAsk) -> (ItemOutcome, bool) {
-        let outcome = match ask {
-            PipelineAsk::Encrypt(ask) => self.serve(visit, ask, PipelineDone::Encrypted).await,
-            PipelineAsk::Decrypt(ask) => self.serve(visit, ask, PipelineDone::Decrypted).await,
-            PipelineAsk::ReEncrypt(ask) => self.serve(visit, ask, PipelineDone::ReEncrypted).await,
-        };
-        let denied = matches!(outcome.look(), Err(Failure::Denied)) && self.shuts_out(&caller);
-        (outcome, denied)
+    /// Has a group wait for a reading that begins now.
+    async fn read_group(self: Arc<Self>, mut group: Group) -> Group {
+        group.readings += 1;
+        group.limit = self.freshness(group.read).await;
+        group
     }
 
-    async fn serve<U: KeyUse>(
+    /// Does some items of a group, each by the records as they are now, and writes them down in one piece.
+    async fn answer_some(self: Arc<Self>, caller: Caller, mut group: Group) -> Answered {
+        let together = group.together();
+        let (mut made, mut asks) = (Vec::with_capacity(together), Vec::with_capacity(together));
+        {
+            let reading = group.limit.clone().map(|limit| self.read_now(limit));
+            for Item { id, ask, visit, bytes, times } in group.items.drain(..together) {
+                let answer = self.answer_item(&caller, &visit, &ask, &reading);
+                made.push(Made { visit, answer });
+                asks.push((id, ask, bytes, times + 1));
+            }
+        }
+        Visit::close_together(&self, &mut made).await;
+        let through = |((id, ask, bytes, times), made)| Through { id, ask, bytes, times, made };
+        (asks.into_iter().zip(made).map(through).collect(), group)
+    }
+
+    fn answer_item(
         &self,
-        visit: Visit,
-        ask: Result<U, Failure>,
-        done: fn(U::Done) -> PipelineDone,
-    ) -> ItemOutcome {
-        let answer = async {
-            let (visit, ask) = (visit.known()?, ask?);
-            self.use_keys(visit, &ask, read_of(&ask)).await
+        caller: &Caller,
+        visit: &Visit,
+        ask: &PipelineAsk,
+        reading: &Result<Reading, Failure>,
+    ) -> Result<(PipelineDone, u64), Failure> {
+        let reading = reading.as_ref().map_err(Clone::clone)?;
+        let done = match ask {
+            PipelineAsk::Encrypt(Ok(ask)) => PipelineDone::Encrypted(ask.attempt(self, caller, reading)?),
+            PipelineAsk::Decrypt(Ok(ask)) => PipelineDone::Decrypted(ask.attempt(self, caller, reading)?),
+            PipelineAsk::ReEncrypt(Ok(ask)) => PipelineDone::ReEncrypted(ask.attempt(self, caller, reading)?),
+            PipelineAsk::Encrypt(Err(why)) | PipelineAsk::Decrypt(Err(why)) | PipelineAsk::ReEncrypt(Err(why)) => {
+                return Err(why.clone());
+            }
         };
-        let answer = answer.await;
-        let audited = visit.close(answer).await;
-        audited.map(|answer| answer.map(|(what, revision)| (done(what), revision)))
+        visit.rests_on(reading);
+        Ok((done, reading.sequence()))
+    }
+
+    /// Refuses what needs no reading to be refused, before it waits for a quorum that may not be there. That the node is
+    /// open is judged again by the reading.
+    fn may_begin(&self, visit: &Visit, ask: &PipelineAsk) -> Result<(), Failure> {
+        visit.known()?;
+        ask.refused().map_or(Ok(()), Err)?;
+        self.answered(visit.operation())
     }
 
     /// Whether the caller may have no stream any more, by what this node has applied: no older than what an item was just
@@ -159,22 +230,26 @@ impl Service {
     }
 }
 
-fn read_of<U: KeyUse>(ask: &U) -> ReadAsk {
-    if planted!(ItemNotReadAnew) { ReadAsk { min_revision: 0, allow_stale_ms: STALE_MS_MAX } } else { ask.read() }
-}
-
 /// What is known of an item before it is worked on.
 struct Outline {
     operation: Operation,
     keys: Keys,
     bytes: usize,
+    read: ReadAsk,
 }
 
 impl Outline {
     fn of<U: KeyUse>(ask: &Result<U, Failure>) -> Self {
-        let keys = ask.as_ref().map_or_else(|_| Keys::default(), KeyUse::keys);
-        Outline { operation: U::OPERATION, keys, bytes: ask.as_ref().map_or(0, KeyUse::bytes) }
+        let operation = U::OPERATION;
+        match ask {
+            Ok(ask) => Outline { operation, keys: ask.keys(), bytes: ask.bytes(), read: read_of(ask) },
+            Err(_) => Outline { operation, keys: Keys::default(), bytes: 0, read: ReadAsk::default() },
+        }
     }
+}
+
+fn read_of<U: KeyUse>(ask: &U) -> ReadAsk {
+    if planted!(ItemNotReadAnew) { ReadAsk { min_revision: 0, allow_stale_ms: STALE_MS_MAX } } else { ask.read() }
 }
 
 impl PipelineAsk {
@@ -185,40 +260,97 @@ impl PipelineAsk {
             PipelineAsk::ReEncrypt(ask) => Outline::of(ask),
         }
     }
+
+    /// Why it could not be read, if it could not.
+    fn refused(&self) -> Option<Failure> {
+        match self {
+            PipelineAsk::Encrypt(ask) => ask.as_ref().err().cloned(),
+            PipelineAsk::Decrypt(ask) => ask.as_ref().err().cloned(),
+            PipelineAsk::ReEncrypt(ask) => ask.as_ref().err().cloned(),
+        }
+    }
+}
+
+impl Group {
+    /// Without a reading yet.
+    fn of(item: Item, read: ReadAsk) -> Self {
+        Group { items: VecDeque::from([item]), read, limit: Err(Why::Overloaded.into()), readings: 0 }
+    }
+
+    /// How many of them are done in one piece: one at least. No more, where the answer grew old while nobody asked for it: it
+    /// would again, and each time counts in the book.
+    fn together(&self) -> usize {
+        if self.items.front().is_some_and(|first| first.times > 0) {
+            return 1;
+        }
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            let fits = bytes < BYTES_TOGETHER;
+            bytes += item.bytes;
+            fits
+        };
+        self.items.iter().take(ITEMS_TOGETHER).take_while(fits).count()
+    }
 }
 
 impl<S> Answers<S>
 where
     S: Stream<Item = Result<PipelineItem, Failure>>,
 {
-    /// Takes what has come, as far as there is room.
+    /// Takes what has come, as far as there is room. Readings begin after all of it is here.
     fn take_in(&mut self, cx: &mut Context<'_>) {
         if self.items.is_some() && self.stopping.poll_unpin(cx).is_ready() {
             return self.end_with(Why::Stopping.into());
         }
         while let Some(items) = &mut self.items {
-            if self.under_way.len() >= PIPELINE_ITEMS_MAX || self.bytes >= PIPELINE_BYTES_MAX {
-                return;
+            if self.under_way >= PIPELINE_ITEMS_MAX || self.bytes >= PIPELINE_BYTES_MAX {
+                break;
             }
             match items.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(item))) => self.begin(item),
-                Poll::Ready(Some(Err(why))) => return self.end_with(why),
+                Poll::Ready(Some(Err(why))) => self.end_with(why),
                 Poll::Ready(None) => self.items = None,
-                Poll::Pending => return,
+                Poll::Pending => break,
             }
         }
     }
 
+    /// Begins a reading for all that have come, once those before are answered: a reading costs the same for one and for many.
+    fn read_together(&mut self) {
+        let busy = !self.reading.is_empty() || !self.read.is_empty() || self.answering.is_some();
+        if !busy {
+            std::mem::take(&mut self.come).into_iter().for_each(|group| self.begin_reading(group));
+        }
+    }
+
+    fn begin_reading(&self, group: Group) {
+        self.reading.push(Box::pin(self.service.clone().read_group(group)));
+    }
+
     /// From here on the item has a page, also when the stream is gone before its turn comes.
     fn begin(&mut self, PipelineItem { id, ask }: PipelineItem) {
-        let Outline { operation, keys, bytes } = ask.outline();
-        let visit = self.service.visit_of(&self.caller, operation);
+        let (read, item) = self.item(id, Box::new(ask), 0);
+        self.bytes += item.bytes;
+        self.under_way += 1;
+        self.join(read, item);
+    }
+
+    fn item(&self, id: u64, ask: Box<PipelineAsk>, times: usize) -> (ReadAsk, Item) {
+        let Outline { operation, keys, bytes, read } = ask.outline();
+        let visit = Box::new(self.service.visit_of(&self.caller, operation));
         visit.is_about(keys);
-        let answering = self.service.clone().item(self.caller.clone(), visit, ask);
-        let through =
-            answering.map(move |(outcome, denied)| Through { answer: PipelineAnswer { id, outcome }, bytes, denied });
-        self.bytes += bytes;
-        self.under_way.push(Box::pin(through));
+        (read, Item { id, ask, visit, bytes, times })
+    }
+
+    /// Those that ask for the same freshness share a reading; what is refused without one does not wait.
+    fn join(&mut self, read: ReadAsk, item: Item) {
+        if let Err(why) = self.service.may_begin(&item.visit, &item.ask) {
+            return self.read.push_back(Group { limit: Err(why), ..Group::of(item, read) });
+        }
+        match self.come.last_mut() {
+            Some(group) if group.read == read => group.items.push_back(item),
+            Some(_) | None => self.come.push(Group::of(item, read)),
+        }
     }
 
     /// Takes nothing more. The first reason is told.
@@ -227,12 +359,44 @@ where
         self.end.get_or_insert(why);
     }
 
-    fn hand_over(&mut self, through: Through) -> PipelineAnswer {
-        self.bytes -= through.bytes;
-        if through.denied {
+    /// Goes on with what waits to be answered. None when nothing does.
+    fn answer_next(&mut self, cx: &mut Context<'_>) -> Option<()> {
+        while let Poll::Ready(Some(group)) = self.reading.poll_next_unpin(cx) {
+            self.read.push_back(group);
+        }
+        if self.answering.is_none() {
+            let group = self.read.pop_front()?;
+            let old = group.limit.as_ref().is_ok_and(|limit| !self.service.within(*limit));
+            if old && group.readings < ATTEMPTS_MAX {
+                self.begin_reading(group);
+                return Some(());
+            }
+            self.answering = Some(Box::pin(self.service.clone().answer_some(self.caller.clone(), group)));
+        }
+        let Poll::Ready((through, rest)) = self.answering.as_mut()?.poll_unpin(cx) else { return None };
+        self.answering = None;
+        self.done.extend(through);
+        if !rest.items.is_empty() {
+            self.read.push_front(rest);
+        }
+        Some(())
+    }
+
+    /// The answer, if it may still be handed over. One that grew old while nobody asked for it is made anew.
+    fn hand_over(&mut self, through: Through) -> Option<PipelineAnswer> {
+        let Through { id, ask, bytes, times, made } = through;
+        if times < ATTEMPTS_MAX && matches!(made.overtaken(), Some(Why::Overloaded)) {
+            let (read, item) = self.item(id, ask, times);
+            self.join(read, item);
+            return None;
+        }
+        self.bytes -= bytes;
+        self.under_way -= 1;
+        let outcome = made.hand_over();
+        if matches!(outcome.look(), Err(Failure::Denied)) && self.service.shuts_out(&self.caller) {
             self.end_with(Failure::Denied);
         }
-        through.answer
+        Some(PipelineAnswer { id, outcome })
     }
 }
 
@@ -244,11 +408,18 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        this.take_in(cx);
-        match this.under_way.poll_next_unpin(cx) {
-            Poll::Ready(Some(through)) => Poll::Ready(Some(Ok(this.hand_over(through)))),
-            Poll::Ready(None) if this.items.is_none() => Poll::Ready(this.end.take().map(Err)),
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        loop {
+            while let Some(through) = this.done.pop_front() {
+                if let Some(answer) = this.hand_over(through) {
+                    return Poll::Ready(Some(Ok(answer)));
+                }
+            }
+            this.take_in(cx);
+            this.read_together();
+            if this.answer_next(cx).is_none() {
+                let over = this.items.is_none() && this.under_way == 0;
+                return if over { Poll::Ready(this.end.take().map(Err)) } else { Poll::Pending };
+            }
         }
     }
 }

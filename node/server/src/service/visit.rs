@@ -3,6 +3,7 @@
 use super::book::{Closed, Entry};
 use super::items::{Items, Keys};
 use super::{AgeLimit, Reading, Service};
+use crate::gate;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
 use claviger_core::page::{OutcomeWord, Page};
@@ -73,10 +74,48 @@ impl<T> Audited<T> {
     }
 }
 
+/// An attempt that was made, one of several together.
+pub(crate) struct Made<T> {
+    /// Whose page is in the book once they were closed together.
+    pub visit: Box<Visit>,
+    /// What came of it.
+    pub answer: Result<T, Failure>,
+}
+
+impl<T> Made<T> {
+    /// Why the answer is not handed over any more, if it is not. Looked at last.
+    pub(crate) fn overtaken(&self) -> Option<Why> {
+        self.visit.overtaken()
+    }
+
+    fn outcome(&self) -> OutcomeWord {
+        OutcomeWord::of(&self.answer)
+    }
+
+    /// Whether all is the same that a page would say of either.
+    fn is_like(&self, other: &Self) -> bool {
+        let same = self.visit.operation == other.visit.operation && self.outcome() == other.outcome();
+        same && self.visit.caller == other.visit.caller && {
+            let (one, other) = (self.visit.notes.lock(), other.visit.notes.lock());
+            let alone = one.proposed.is_none() && other.proposed.is_none();
+            alone && one.revision == other.revision && one.keys == other.keys
+        }
+    }
+
+    /// The answer, to be handed over now; none where it was overtaken by the sealing of the node.
+    pub(crate) fn hand_over(self) -> Audited<Result<T, Failure>> {
+        debug_assert!(self.visit.closed, "no page, no answer");
+        let written = OutcomeWord::of(&self.answer);
+        let answer = self.overtaken().map_or(self.answer, |why| Err(why.into()));
+        self.visit.took();
+        Audited { answer, written }
+    }
+}
+
 impl Service {
     /// Opens a page for an attempt by the bearer of a certificate.
     pub fn visit(self: &Arc<Self>, leaf_der: Option<&[u8]>, operation: Operation) -> Visit {
-        self.attempt(self.gate.authenticate(leaf_der), operation)
+        self.attempt(gate::authenticate(leaf_der), operation)
     }
 
     /// Opens a page for an item of a stream, by whoever opened the stream.
@@ -92,7 +131,8 @@ impl Service {
         visit
     }
 
-    fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
+    /// Opens a page for an attempt by somebody, or by nobody that we know.
+    pub(crate) fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
         let came = Some(self.world.clock.awake_and_asleep());
         Visit { service: self.clone(), operation, caller, notes: Mutex::default(), came, closed: false }
     }
@@ -199,6 +239,38 @@ impl Visit {
         self.notes.lock().proposed = Some((txn, intent.intent_hash()));
     }
 
+    /// Writes the pages of attempts that were made together, in one piece: one for those that are alike in all that it says.
+    /// Where that cannot be done, none has an answer.
+    pub(crate) async fn close_together<T>(service: &Service, made: &mut [Made<T>]) {
+        let mut pages: Vec<Page> = Vec::new();
+        let mut first_of: Vec<usize> = Vec::new();
+        for n in 0..made.len() {
+            made[n].visit.closed = true;
+            let (visit, outcome) = (&made[n].visit, made[n].outcome());
+            service.metrics.answered(visit.operation, outcome, 1);
+            if outcome != OutcomeWord::Ok && planted!(RefusalNotPaged) {
+                continue;
+            }
+            match first_of.iter().position(|first| made[*first].is_like(&made[n])) {
+                Some(alike) => pages[alike].count += 1,
+                None => {
+                    first_of.push(n);
+                    pages.push(visit.page(&visit.notes.lock(), outcome));
+                }
+            }
+        }
+        let written = match service.book.write_all(pages) {
+            Ok(()) if service.config.strict_audit => service.book.sync().await,
+            other => other,
+        };
+        if rarely!("answers of a stream are held up") {
+            runtime::sleep(HELD_UP).await;
+        }
+        if written.is_err() {
+            made.iter_mut().for_each(|made| made.answer = Err(Why::BookFull.into()));
+        }
+    }
+
     /// Closes the page and gives the answer back, to be handed over. Where the book cannot be written there is no answer:
     /// but sealing is never refused for it.
     pub async fn close<T>(mut self, answer: Result<T, Failure>) -> Audited<Result<T, Failure>> {
@@ -250,20 +322,23 @@ impl Visit {
         self.write_items(&notes, outcome)?;
         let count = self.write_chunks(&notes, outcome)?;
         self.service.metrics.answered(self.operation, outcome, count);
-        let page = self.service.page(&Entry {
+        self.service.book.write(Page { count, ..self.page(&notes, outcome) })?;
+        // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
+        if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
+            self.service.closed.lock().add(Closed::In(txn));
+        }
+        Ok(())
+    }
+
+    fn page(&self, notes: &Notes, outcome: OutcomeWord) -> Page {
+        self.service.page(&Entry {
             operation: self.operation,
             caller: self.caller.as_ref().ok(),
             keys: &notes.keys,
             outcome,
             revision: notes.revision,
             proposed: notes.proposed,
-        });
-        self.service.book.write(Page { count, ..page })?;
-        // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
-        if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
-            self.service.closed.lock().add(Closed::In(txn));
-        }
-        Ok(())
+        })
     }
 
     /// A stream that came to its end has one page, which counts its chunks. One that did not has one for the chunks that came

@@ -132,6 +132,18 @@ fn every_answer_has_a_page_of_its_own() {
 }
 
 #[test]
+fn a_page_carries_as_many_answers_as_it_counts() {
+    let with = |answers: usize| {
+        broken(async |desk| {
+            let pages = [Page { count: 2, ..desk.write(Operation::GetKey) }, desk.write(Operation::SealNode)];
+            (0..answers).for_each(|_| desk.answer(Operation::GetKey, false, &pages));
+        })
+    };
+    assert_eq!(with(2), [""; 0]);
+    assert_one(&with(3), "without a page of its own");
+}
+
+#[test]
 fn an_answer_that_was_to_wait_has_a_synced_page() {
     let with = |strict: bool, synced: bool| {
         broken(async |desk| {

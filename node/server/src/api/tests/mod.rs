@@ -49,7 +49,7 @@ impl Guest {
     /// A request on a connection of theirs.
     fn asks<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        request.extensions_mut().insert(Connection { leaf_der: Some(self.der.clone()) });
+        request.extensions_mut().insert(Connection::of(Some(&self.der)));
         request
     }
 }

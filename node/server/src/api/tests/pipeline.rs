@@ -1,13 +1,14 @@
 //! Streams of items.
 
 use super::*;
-use crate::service::{Answers, EncryptAsk, PIPELINE_ITEMS_MAX, PipelineAsk, PipelineItem, ReadAsk};
+use crate::service::{Answers, EncryptAsk, ITEMS_TOGETHER, PIPELINE_ITEMS_MAX, PipelineAsk, PipelineItem, ReadAsk};
 use claviger_core::envelope::Context;
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::policy::Operation;
 use claviger_core::secret::SecretBytes;
 use claviger_proto::v1::{pipeline_request::Ask, pipeline_response::Outcome};
 use futures_util::{Stream, StreamExt, stream};
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicUsize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -102,6 +103,29 @@ fn every_item_is_answered_by_its_id_and_the_stream_goes_on() {
                 "1 ReEncrypt of 2 ok"
             ]
         );
+    });
+}
+
+#[test]
+fn items_that_are_alike_share_a_page_and_others_do_not() {
+    simulate(async {
+        let house = House::found().await;
+        let Line { asks, answers } = Line::open(&house, &house.app).await.unwrap();
+        let from = house.node.next_page();
+        for (id, name) in ["a", "b", "a", "absent", "a", "secret", "b", "absent"].into_iter().enumerate() {
+            let ask = Some(Ask::Encrypt(encrypt(name, b"x")));
+            asks.send(v1::PipelineRequest { id: id as u64, ask }).await.unwrap();
+        }
+        drop(asks);
+        assert_eq!(answers.count().await, 8);
+        let pages = house.node.pages_from(from);
+        let keys: BTreeSet<_> =
+            pages.iter().map(|page| (page.resource.map(|tag| tag.tag), page.outcome.to_string())).collect();
+        assert_eq!((pages.len(), keys.len()), (4, 4), "a page for each key, since here each has its outcome");
+        let mut told = house.pages(from);
+        told.sort_unstable();
+        let all = ["1 Encrypt of 1 denied", "2 Encrypt of 1 not_found", "2 Encrypt of 1 ok", "3 Encrypt of 1 ok"];
+        assert_eq!(told, all);
     });
 }
 
@@ -252,8 +276,15 @@ fn what_grew_old_while_nobody_read_is_read_anew() {
         assert!(futures_util::poll!(answers.next()).is_pending(), "that round is too old by now");
         assert!(answers.next().await.unwrap().unwrap().outcome.into_inner().is_ok());
         house.disable("a").await;
-        let answer = answers.next().await.unwrap().unwrap().outcome.into_inner();
-        assert!(matches!(answer, Err(Failure::Refused(Refused::Disabled))));
+        // What was done in one piece with the last answer was done before; then each is judged anew.
+        let mut refused = 0;
+        for _ in 0..ITEMS_TOGETHER {
+            let answer = answers.next().await.unwrap().unwrap().outcome.into_inner();
+            let disabled = matches!(answer, Err(Failure::Refused(Refused::Disabled)));
+            assert!(disabled || (answer.is_ok() && refused == 0), "once refused, always refused");
+            refused += usize::from(disabled);
+        }
+        assert!(refused > 0);
     });
 }
 
@@ -270,7 +301,8 @@ fn items_of_a_stream_that_is_gone_have_pages() {
         let from = house.node.next_page();
         assert!(answers.next().await.unwrap().unwrap().outcome.into_inner().is_ok());
         drop(answers);
-        let late = vec!["1 Encrypt of 1 deadline"; PIPELINE_ITEMS_MAX - 1];
-        assert_eq!(house.pages(from), [vec!["1 Encrypt of 1 ok"], late].concat(), "those too whose turn never came");
+        let done = vec![format!("{ITEMS_TOGETHER} Encrypt of 1 ok")];
+        let late = vec!["1 Encrypt of 1 deadline".to_owned(); PIPELINE_ITEMS_MAX - ITEMS_TOGETHER];
+        assert_eq!(house.pages(from), [done, late].concat(), "those too whose turn never came");
     });
 }
