@@ -95,6 +95,13 @@ powercut: setup ## The power goes under three real nodes, again and again (root;
 	cargo build --workspace --bins $(PROFILE)
 	$(TARGET)/ci/powercut --cuts $(or $(N),20) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
+# The release profile: `ci` has assertions on, those of openraft among them. The foreign C and C++ has one
+# set of flags in both, and comes out of the compiler cache.
+.PHONY: bench
+bench: setup ## What operations cost, against an empty call and stream, and etcd: a table and bench.json, ten minutes (ONLY=calls|bulk|writes|failover|growth)
+	cargo build --workspace --bins --release
+	PATH="$(TARGET)/tools:$$PATH" $(TARGET)/release/bench --out $(TARGET)/bench.json $(if $(ONLY),--only $(ONLY))
+
 # libFuzzer with the compiler as it is: coverage is a matter of stable flags, and only sanitizers want a nightly one, which
 # find nothing in code without `unsafe`. The flags are for the target alone, so that build scripts go without, and have a
 # folder of their own.

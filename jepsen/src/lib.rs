@@ -6,6 +6,7 @@
 //! Must not contain: anything that reaches into a node other than through its ports, its files and its process id.
 
 pub mod attempts;
+pub mod bench;
 pub mod book;
 pub mod ceremony;
 pub mod cluster;

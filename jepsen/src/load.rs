@@ -15,7 +15,14 @@ use tokio::task::JoinHandle;
 
 /// A client of the whole cluster, as a program would make one.
 pub fn client(cluster: &Cluster, who: &Credentials) -> Told<Client> {
-    let addresses: Vec<_> = cluster.nodes.iter().map(|n| n.address().to_string()).collect();
+    let all: Vec<_> = cluster.nodes.iter().map(|node| node.id()).collect();
+    client_of(cluster, &all, who)
+}
+
+/// A client that knows these nodes alone.
+pub fn client_of(cluster: &Cluster, nodes: &[u64], who: &Credentials) -> Told<Client> {
+    let known = nodes.iter().map(|id| Ok(cluster.node(*id)?.address().to_string()));
+    let addresses = known.collect::<Told<Vec<_>>>()?;
     let files = Files { ca: cluster.callers.cert(), cert: who.cert.clone(), key: who.key.clone() };
     let endpoints = addresses.join(",").parse().about("addresses")?;
     Client::new(&Config::new(endpoints, files)).about("client")

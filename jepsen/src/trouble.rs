@@ -33,7 +33,7 @@ macro_rules! from {
         })+
     };
 }
-from!(std::io::Error, serde_json::Error, tonic::Status, tonic::transport::Error, rcgen::Error);
+from!(std::io::Error, serde_json::Error, tonic::Status, tonic::transport::Error, rcgen::Error, claviger_client::Error);
 
 /// Says what was being done when something failed.
 pub trait About<T> {

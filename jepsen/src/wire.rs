@@ -45,6 +45,11 @@ impl Line {
         Ok(Line { channel: endpoint.connect().await.map_err(|e| rooted(&e)).about(node)? })
     }
 
+    /// The connection itself.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     services!(
         /// Keys and their lives.
         keys: KeysClient,
