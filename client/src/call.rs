@@ -76,8 +76,8 @@ impl Client {
         self.shared.seen.load(Ordering::Acquire)
     }
 
-    /// From here on no answer reflects less than `revision`: for one that another program has seen. A revision that no
-    /// cluster has come to makes calls wait for it until their deadline.
+    /// From here on no answer reflects less than `revision`: for one that another program has seen. A revision that the
+    /// cluster never had makes calls fail, by `INVALID_ARGUMENT`.
     pub fn at_least(&self, revision: u64) {
         self.saw(revision);
     }

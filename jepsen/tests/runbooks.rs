@@ -2,6 +2,7 @@
 //! is named behind its language.
 
 use claviger_jepsen::cluster::{Cluster, SETTLED_WITHIN};
+use claviger_jepsen::node::Node;
 use claviger_jepsen::people::as_caller;
 use claviger_jepsen::stage::{WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
 use claviger_jepsen::tool::{Tool, binary};
@@ -85,6 +86,7 @@ impl Desk {
                 "another runbook" => Box::pin(self.follow(&block.code)).await,
                 "host" => self.start_host(&block.code).await,
                 "host survivor" => self.start_again(&block.code).await,
+                "host kept" => self.start_kept(&block.code).await,
                 _ => self.run(name, &block),
             }
             if block.code.contains("operator recover") {
@@ -132,6 +134,23 @@ impl Desk {
         assert!(said.contains("the custodians have given their mandate"), "{said}");
         let id = node.id();
         self.cluster.start_by(id, code, &tool).await.unwrap();
+    }
+
+    /// Of two that have ended, the one that is kept.
+    async fn start_kept(&mut self, code: &str) {
+        let (tool, id) = (self.tool("host"), self.cluster.nodes[0].id());
+        self.cluster.start_by(id, code, &tool).await.unwrap();
+    }
+
+    /// All but one are lost; that one goes on alone, as its runbook says.
+    async fn goes_on_alone(self, id: u64) -> (Desk, Vec<Node>) {
+        let mut desk = self;
+        let (left, lost) = desk.cluster.nodes.drain(..).partition(|node| node.id() == id);
+        desk.cluster.nodes = left;
+        let survivor = desk.cluster.node(id).unwrap().address();
+        desk = desk.with("SURVIVOR", survivor);
+        desk.follow("quorum-lost").await;
+        (desk, lost)
     }
 
     async fn nodes(&self) -> Vec<NodeStatus> {
@@ -232,6 +251,36 @@ fn one_survivor_of_three_goes_on_alone_and_grows_again() {
         desk.follow("grow-to-five").await;
         let clear = decrypt_as(&desk.cluster, 4, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
         assert_eq!(clear, b"before");
+    });
+}
+
+#[test]
+fn two_that_went_on_alone_end_when_they_meet_and_one_of_them_is_kept() {
+    alone(async {
+        let mut desk = Desk::open("runbook-torn").await;
+        let sealed = encrypt(&desk.cluster, 1, WITNESS, b"before").await.unwrap();
+        for id in [2, 3] {
+            desk.cluster.node_mut(id).unwrap().kill().unwrap();
+        }
+        let (mut desk, mut lost) = desk.goes_on_alone(1).await;
+        let [mut kept] = <[_; 1]>::try_from(std::mem::take(&mut desk.cluster.nodes)).unwrap_or_else(|_| panic!());
+        kept.kill().unwrap();
+        lost.retain(|node| node.id() == 2);
+        desk.cluster.nodes = lost;
+        desk.cluster.restart(2).await.unwrap();
+        let (mut desk, _) = desk.goes_on_alone(2).await;
+        kept.start(&desk.cluster.folder).unwrap();
+        for node in desk.cluster.nodes.iter_mut().chain([&mut kept]) {
+            let (_, said) = node.wait_end(SETTLED_WITHIN).unwrap();
+            assert!(said.contains("two nodes have each begun generation 2"), "{said}");
+        }
+        let address = kept.address();
+        desk.cluster.nodes = vec![kept];
+        desk = desk.with("SURVIVOR", address);
+        desk.follow("torn").await;
+        let clear = decrypt_as(&desk.cluster, 1, &desk.cluster.service, WITNESS, &sealed).await.unwrap();
+        assert_eq!(clear, b"before");
+        valid_calls(&desk.cluster).await.unwrap();
     });
 }
 

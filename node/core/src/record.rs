@@ -182,6 +182,17 @@ impl Canonical for Collection {
 /// The number of the transaction that wrote a record: 0 where there is neither record nor tombstone.
 pub type Version = u64;
 
+/// What every number of a transaction of that generation is above. Each generation has numbers that no generation before it
+/// can have come to, also in what was lost when it began: so whoever has seen any of those waits for none of them.
+pub fn numbers_begin_above(generation: u64) -> Version {
+    generation.saturating_sub(1).min(GENERATIONS_APART) * GENERATION_NUMBERS
+}
+
+/// Transactions that one generation can have.
+const GENERATION_NUMBERS: u64 = 1 << 40;
+/// Generations whose numbers are kept apart: more than people can begin.
+const GENERATIONS_APART: u64 = 1 << 21;
+
 /// A record as a reader gets it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {

@@ -15,7 +15,7 @@ use claviger_core::name::{Lineage, NodeId};
 use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::roster::{Founding, PRESENT_MAX, Role, Roster};
 use claviger_proto::peer::v1 as pb;
-use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, FrameKind};
+use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, FrameKind, PeerCertificate};
 use claviger_world::runtime;
 use prost::Message;
 use std::sync::Arc;
@@ -24,7 +24,9 @@ use std::time::Duration;
 /// How often one of the others is asked how the cluster stands.
 const ASK_EACH: Duration = Duration::from_secs(1);
 /// Longest wait for an answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_WAIT: Duration = Duration::from_secs(2);
+/// Longest that one node is listened to, however much of the chain it brings.
+const ASK_WAIT: Duration = Duration::from_secs(60);
 /// Links in one answer, at most.
 const LINKS_AT_ONCE: u64 = 256;
 /// Answers that are asked for in a row, at most: as many as bring a million links.
@@ -36,6 +38,8 @@ pub(crate) struct Acquaint {
     pub stage: Arc<Stage>,
     pub files: Arc<NodeFiles>,
     pub halt: Halt,
+    /// Held while this node looks at another one that called itself torn from it: one at a time.
+    pub looking_back: tokio::sync::Mutex<()>,
 }
 
 /// How a cluster stands that this node does not belong to yet, and where its members listen.
@@ -78,6 +82,10 @@ impl Acquaint {
 
     /// Learns from one node whatever it knows beyond this one.
     pub async fn ask(&self, to: NodeId) -> Result<(), CallFailed> {
+        runtime::timeout(ASK_WAIT, self.ask_at_leisure(to)).await.unwrap_or(Err(CallFailed::Late))
+    }
+
+    async fn ask_at_leisure(&self, to: NodeId) -> Result<(), CallFailed> {
         let lineage = self.peers.lineage().ok_or(CallFailed::Unreachable)?;
         let address = self.peers.address(to).ok_or(CallFailed::Unreachable)?;
         let base = (*self.peers.chain()).clone();
@@ -95,18 +103,52 @@ impl Acquaint {
 
     /// What does not follow from this node's chain may be a later generation, which custodians have begun without what this
     /// node knows: then it has left, like everybody but their heir. Or they have begun one twice, and only people can say
-    /// which of the two goes on.
+    /// which of the two goes on: then the other one is told as well before this one ends.
     async fn unless_parted(&self, address: &str, lineage: Lineage, failed: CallFailed) -> Result<(), CallFailed> {
-        let other = self.gather(address, lineage, Chain::default(), &mut Vec::new()).await?.ok_or(failed.clone())?;
-        let (own, theirs) = (self.peers.chain(), other.chain);
-        let line = theirs.roster().and_then(|roster| roster.member(self.peers.node()));
-        let retired = line.is_none_or(|line| line.role == Role::Retired);
-        if let Some(generation) = own.torn_from(&theirs) {
-            self.halt.halt(Fatal::Torn { generation });
-        } else if theirs.generation() > own.generation() && retired {
-            self.halt.halt(Fatal::Retired);
+        let Some(fatal) = self.parted_from(address, lineage).await? else { return Err(failed) };
+        if matches!(fatal, Fatal::Torn { .. }) {
+            self.tell_torn(address, lineage).await;
         }
+        self.halt.halt(fatal);
         Err(failed)
+    }
+
+    /// Why this node cannot go on beside the chain that whoever listens there proves; none where it can.
+    async fn parted_from(&self, address: &str, lineage: Lineage) -> Result<Option<Fatal>, CallFailed> {
+        let other = self.gather(address, lineage, Chain::default(), &mut Vec::new()).await?;
+        Ok(other.and_then(|theirs| parted(self.peers.node(), &self.peers.chain(), &theirs)))
+    }
+
+    /// Has the other one look for itself. Whether it can or not, this node ends.
+    async fn tell_torn(&self, address: &str, lineage: Lineage) {
+        let announcements = self.peers.announcements().iter().map(|said| said.to_bytes().into()).collect();
+        let links = self.peers.chain().length();
+        let request = pb::AcquaintRequest { lineage: lineage.0.to_vec().into(), links, announcements, torn: true };
+        let told: Result<(_, pb::AcquaintReply), _> =
+            self.peers.call_plain(address, FrameKind::Acquaint, &request, ANSWER_WAIT).await;
+        if let Err(failed) = told {
+            tracing::warn!(%failed, address, "the other node that goes on alone may not have heard of this one");
+        }
+    }
+
+    /// Looks at the chain of a node that says that both were let go on alone. Nothing is believed that it does not prove.
+    pub async fn look_back(&self, from: &PeerCertificate, body: &Bytes) {
+        let Ok(request) = pb::AcquaintRequest::decode(body.clone()) else { return };
+        let Some(lineage) = self.peers.lineage().filter(|ours| request.torn && request.lineage[..] == ours.0) else {
+            return;
+        };
+        let said = announcements(&request.announcements).into_iter().find(|said| self.is_of(said, from));
+        let address = said.map(|said| said.address).or_else(|| self.peers.address(from.claims));
+        let Some((address, _turn)) = address.zip(self.looking_back.try_lock().ok()) else { return };
+        if let Ok(Some(fatal)) = self.parted_from(&address, lineage).await {
+            self.halt.halt(fatal);
+        }
+    }
+
+    /// Whether that is where the bearer of the certificate listens, who may have left.
+    fn is_of(&self, said: &Announcement, from: &PeerCertificate) -> bool {
+        let line = self.peers.member(said.node).filter(|line| line.key == from.key && said.node == from.claims);
+        line.is_some_and(|line| said.is_by(&line))
     }
 
     /// How a cluster stands that this node does not belong to yet, as whoever listens there proves it.
@@ -130,7 +172,7 @@ impl Acquaint {
             *announced = announcements(&reply.announcements);
             let mut links = read_all::<HeaderLink>(&reply.links)?;
             if links.is_empty() {
-                return if self.is_ours(&reply, &base) { Ok(None) } else { Err(parted()) };
+                return if self.is_ours(&reply, &base) { Ok(None) } else { Err(no_part()) };
             }
             came.extend(links.iter().cloned());
             if chain.founding().is_none() {
@@ -159,8 +201,8 @@ impl Acquaint {
 
     async fn page(&self, address: &str, lineage: Lineage, links: u64) -> Result<pb::AcquaintReply, CallFailed> {
         let announcements = self.peers.announcements().iter().map(|said| said.to_bytes().into()).collect();
-        let request = pb::AcquaintRequest { lineage: lineage.0.to_vec().into(), links, announcements };
-        self.peers.call_plain(address, FrameKind::Acquaint, &request, ANSWER_WAIT).await
+        let request = pb::AcquaintRequest { lineage: lineage.0.to_vec().into(), links, announcements, torn: false };
+        Ok(self.peers.call_plain(address, FrameKind::Acquaint, &request, ANSWER_WAIT).await?.1)
     }
 
     /// Believes a chain that was gathered, and keeps it where the records do not hold one yet.
@@ -207,6 +249,7 @@ impl Acquaint {
             generation: chain.generation(),
             length: chain.length(),
             head: bytes(chain.head_digest().map(|head| head.0.to_vec())),
+            mandated: self.peers.alone().map_or(0, |signed| signed.mandate.generation),
         };
         Ok(reply.encode_to_vec().into())
     }
@@ -250,7 +293,23 @@ fn read_all<T: Canonical>(values: &[Bytes]) -> Result<Vec<T>, CallFailed> {
     values.iter().map(|bytes| T::from_bytes(bytes).map_err(|_| unreadable())).collect()
 }
 
-fn parted() -> CallFailed {
+/// Why a node cannot go on beside a chain that was proven to it whole. One that its own is a part of is none: then something
+/// else was refused.
+fn parted(node: NodeId, own: &Chain, theirs: &Ahead) -> Option<Fatal> {
+    if let Some(generation) = own.torn_from(&theirs.chain) {
+        return Some(Fatal::Torn { generation });
+    }
+    let last = own.length().checked_sub(1).and_then(|last| theirs.links.get(usize::try_from(last).ok()?));
+    let within = last.map(|link| sha256(&[&link.to_bytes()])) == own.head_digest();
+    if within || theirs.chain.generation() <= own.generation() {
+        return None;
+    }
+    let line = theirs.chain.roster().and_then(|roster| roster.member(node));
+    let left = line.is_none_or(|line| line.role == Role::Retired);
+    Some(if left { Fatal::Retired } else { Fatal::Torn { generation: theirs.chain.generation() } })
+}
+
+fn no_part() -> CallFailed {
     CallFailed::Refused("its header chain is no part of this node's".into())
 }
 

@@ -63,7 +63,10 @@ impl Ear {
             FrameKind::Propose => self.propose(from, frame.body).await,
             FrameKind::Barrier => self.barrier(from, frame.body).await,
             FrameKind::Compare => self.compare(from, frame.body).await,
-            FrameKind::Acquaint => self.acquaint.hear(frame.body),
+            FrameKind::Acquaint => {
+                self.acquaint.look_back(&from, &frame.body).await;
+                self.acquaint.hear(frame.body)
+            }
             FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status | FrameKind::Join => {
                 Err(Turned::Unreadable)
             }

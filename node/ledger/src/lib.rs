@@ -9,6 +9,7 @@
 mod acquaint;
 mod bank;
 mod barrier;
+mod company;
 mod figures;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
@@ -34,6 +35,7 @@ mod went_back;
 mod witness;
 mod words;
 
+pub use company::Company;
 pub use figures::Figures;
 pub use image::Image;
 pub use ledger::{Ledger, Met};

@@ -175,18 +175,20 @@ impl Peers {
         if from == to { Ok(reply) } else { Err(CallFailed::Refused(Turned::OtherNumber.to_string())) }
     }
 
-    /// Calls whoever listens there, outside of any envelope: for what proves itself, whoever says it.
+    /// Calls whoever listens there, outside of any envelope: for what proves itself, whoever says it. With whose certificate
+    /// it was said.
     pub async fn call_plain<Q: Message, A: Message + Default>(
         &self,
         address: &str,
         kind: FrameKind,
         request: &Q,
         deadline: Duration,
-    ) -> Result<A, CallFailed> {
+    ) -> Result<(PeerCertificate, A), CallFailed> {
         let frame = Frame { kind, body: Bytes::from(request.encode_to_vec()) };
         let answer = runtime::timeout(deadline, self.network.call(address, frame, deadline)).await;
         let answer = answer.map_err(|_| CallFailed::Late)??;
-        A::decode(answer.body).map_err(|_| CallFailed::Refused(Turned::Unreadable.to_string()))
+        let reply = A::decode(answer.body).map_err(|_| CallFailed::Refused(Turned::Unreadable.to_string()))?;
+        Ok((answer.from, reply))
     }
 
     /// Where a node listens: as it announced, else as configured.
@@ -233,6 +235,15 @@ impl Peers {
         }
         all.remove(&self.node);
         all
+    }
+
+    /// Where anybody may listen who is configured or has announced itself, whether it has left or not; this node apart.
+    pub fn anybody(&self) -> BTreeMap<NodeId, String> {
+        let announced = self.announced.read();
+        let known = self.addresses.keys().chain(announced.keys()).filter(|node| **node != self.node);
+        let known: BTreeSet<NodeId> = known.copied().collect();
+        drop(announced);
+        known.into_iter().filter_map(|node| Some((node, self.address(node)?))).collect()
     }
 
     /// As [`Peers::others`]; where custodians have begun a generation, also whoever is configured and was left behind then:

@@ -1,6 +1,7 @@
 //! Which cluster a node belongs to, and who else does: founding, joining, restoring, going on alone.
 
 use super::{Ledger, Parts};
+use crate::Company;
 use crate::acquaint::Acquainted;
 use crate::machine::lineage_of;
 use crate::raft::restore::{RestoreFailed, Restoring};
@@ -171,6 +172,11 @@ impl Ledger {
     /// The mandate by which this node votes alone, as long as the generation that it begins has not begun.
     pub fn alone(&self) -> Option<SignedMandate> {
         self.0.peers.alone().cloned()
+    }
+
+    /// Who keeps this node from going on alone, from that chain: asks everybody whom it could, and waits two seconds at most.
+    pub async fn company(&self, chain: &Chain) -> Option<Company> {
+        self.0.acquaint.company(chain).await
     }
 
     /// Where this node's log ends.

@@ -113,9 +113,13 @@ impl Parts {
             looked: Mutex::new(0),
         });
         let files = Arc::new(files);
-        let acquaint =
-            Acquaint { peers: peers.clone(), stage: stage.clone(), files: files.clone(), halt: halt.clone() };
-        let acquaint = Arc::new(acquaint);
+        let acquaint = Arc::new(Acquaint {
+            peers: peers.clone(),
+            stage: stage.clone(),
+            files: files.clone(),
+            halt: halt.clone(),
+            looking_back: tokio::sync::Mutex::default(),
+        });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
         let ear = Ear {
             peers: ear_peers,

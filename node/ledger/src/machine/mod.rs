@@ -22,7 +22,7 @@ pub(crate) use view::Published;
 use claviger_core::crypto;
 use claviger_core::name::{Lineage, NodeId, TxnId};
 use claviger_core::planted;
-use claviger_core::record::{Collection, RecordKey, Version};
+use claviger_core::record::{Collection, RecordKey, Version, numbers_begin_above};
 use claviger_core::state::{Element, Hashes};
 use claviger_core::txn::{
     Batch, Checkpoint, Conflict, Effect, Outcome, Put, Reliance, SignedBatch, TURNS_KEPT, Txn, TxnKey,
@@ -338,8 +338,6 @@ impl Run<'_> {
     }
 
     fn enact(&mut self, txn: &Txn) -> Result<Version, Diverged> {
-        self.machine.place.sequence += 1;
-        let version = self.machine.place.sequence;
         match &txn.effect {
             Effect::Records => self.chain_on(txn),
             Effect::Found => self.found(txn),
@@ -347,6 +345,9 @@ impl Run<'_> {
             Effect::Tick { now, .. } => self.machine.place.time = *now,
             Effect::Checkpoint(checkpoint) => self.compare(checkpoint)?,
         }
+        let place = &mut self.machine.place;
+        place.sequence = place.sequence.max(numbers_begin_above(self.machine.chain.generation())) + 1;
+        let version = place.sequence;
         txn.puts.iter().for_each(|put| self.put(put, version));
         txn.deletes.iter().for_each(|key| self.delete(*key, version));
         Ok(version)

@@ -29,6 +29,8 @@ const NOW_MS: u64 = 1_000_000;
 const HOUR_MS: u64 = 3_600_000;
 /// Transactions that a cluster has acknowledged: its founding, and some more.
 const ACKNOWLEDGED: u64 = 4;
+/// The number of the transaction that begins the second generation, however many were acknowledged before.
+const SECOND_GENERATION: u64 = (1 << 40) + 1;
 
 /// Three shares, of which two are needed.
 fn shares() -> Vec<Share> {
@@ -218,10 +220,11 @@ fn a_survivor_goes_on_alone_until_its_generation_begins() {
         ledger.succeed(signed(given)).await.unwrap();
         let ledger = rig.restart(ledger).await;
         assert!(ledger.alone().is_some());
-        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(ACKNOWLEDGED + 1)));
+        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(SECOND_GENERATION)));
         assert_eq!((ledger.alone(), generation(&ledger)), (None, 2));
         let ledger = rig.restart(ledger).await;
-        assert_eq!(ledger.barrier(LIMIT).await.unwrap().sequence, ACKNOWLEDGED + 1);
+        let revision = ledger.barrier(LIMIT).await.unwrap();
+        assert_eq!((revision.sequence, revision.turn), (SECOND_GENERATION, ACKNOWLEDGED + 1));
     });
 }
 
@@ -296,7 +299,7 @@ fn a_mandate_for_a_snapshot_that_is_not_there_is_forgotten() {
         let given = restored(&ledger, &bytes).await.unwrap();
         ledger.succeed(signed(given)).await.unwrap();
         let ledger = rig.restart(ledger).await;
-        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(ACKNOWLEDGED + 1)));
+        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(SECOND_GENERATION)));
         assert_eq!((ledger.alone(), generation(&ledger)), (None, 2));
     });
 }
@@ -358,7 +361,7 @@ fn whoever_goes_on_alone_hears_nothing_but_how_the_cluster_stands() {
         for kind in FrameKind::ALL {
             assert_eq!(told(kind).await.contains("goes on alone"), kind != FrameKind::Acquaint, "{kind:?}");
         }
-        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(ACKNOWLEDGED + 1)));
+        assert_eq!(begin(&ledger).await, Ok(Outcome::Accepted(SECOND_GENERATION)));
         assert!(!told(FrameKind::Raft).await.contains("goes on alone"), "its generation has begun");
     });
 }
@@ -405,11 +408,11 @@ async fn after(rig: &Rig) -> (Ledger, Cut) {
 
 async fn ends_well(ledger: &Ledger, cut: Cut) {
     if cut == Cut::Alone {
-        assert_eq!(begin(ledger).await, Ok(Outcome::Accepted(ACKNOWLEDGED + 1)));
+        assert_eq!(begin(ledger).await, Ok(Outcome::Accepted(SECOND_GENERATION)));
     }
     ledger.barrier(LIMIT).await.unwrap();
     assert_eq!((ledger.alone(), generation(ledger)), (None, 2));
-    assert_eq!(ledger.revision().sequence, ACKNOWLEDGED + 1, "nothing is lost");
+    assert_eq!(ledger.revision().turn, ACKNOWLEDGED + 1, "nothing is lost");
 }
 
 #[test]

@@ -33,11 +33,21 @@ fn genesis_of_three() -> Genesis {
     Genesis { roster: Roster::first((1..=3).map(line).collect()), ..genesis() }
 }
 
-/// Who can be called, and who is cut off.
+/// Who can be called, who is cut off, and who has ended.
 #[derive(Default)]
 struct Hub {
     listening: Mutex<BTreeMap<u8, Ledger>>,
     cut: Mutex<BTreeSet<u8>>,
+    told: BTreeMap<u8, Arc<Told>>,
+}
+
+impl Hub {
+    /// Whoever has been told to end may still finish what it does, and answers nobody from then on.
+    fn answers(&self, from: u8, to: u8) -> Option<Ledger> {
+        let cut = self.cut.lock().iter().any(|node| [from, to].contains(node));
+        let ended = !self.told[&to].0.lock().is_empty();
+        self.listening.lock().get(&to).cloned().filter(|_| !cut && !ended)
+    }
 }
 
 struct Wire(Arc<Hub>, u8);
@@ -45,8 +55,7 @@ struct Wire(Arc<Hub>, u8);
 impl Network for Wire {
     fn call(&self, to: &str, frame: Frame, _: Duration) -> BoxFuture<'static, Result<Answer, CallFailed>> {
         let to: u8 = to.parse().unwrap();
-        let cut = self.0.cut.lock().iter().any(|node| [self.1, to].contains(node));
-        let there = self.0.listening.lock().get(&to).cloned().filter(|_| !cut);
+        let there = self.0.answers(self.1, to);
         let certificate = |n: u8| PeerCertificate { key: key(n).public(), claims: NodeId(n.into()) };
         let from = self.1;
         Box::pin(async move {
@@ -61,16 +70,15 @@ impl Network for Wire {
 struct Trio {
     hub: Arc<Hub>,
     disks: BTreeMap<u8, Arc<MemoryDisk>>,
-    told: BTreeMap<u8, Arc<Told>>,
 }
 
 impl Trio {
     async fn founded() -> Trio {
         let each = 1..=3;
+        let told = each.clone().map(|n| (n, Arc::default())).collect();
         let trio = Trio {
-            hub: Arc::default(),
+            hub: Arc::new(Hub { told, ..Hub::default() }),
             disks: each.clone().map(|n| (n, Arc::default())).collect(),
-            told: each.clone().map(|n| (n, Arc::default())).collect(),
         };
         for n in each {
             trio.start(n).await.pin_genesis(&genesis_of_three()).await.unwrap();
@@ -90,7 +98,7 @@ impl Trio {
             clock: Arc::new(Stopwatch(runtime::now())),
             entropy: Arc::new(Counter(AtomicU8::new(n))),
         };
-        let ledger = Ledger::start(config, world, self.told[&n].clone()).await.unwrap();
+        let ledger = Ledger::start(config, world, self.hub.told[&n].clone()).await.unwrap();
         self.hub.listening.lock().insert(n, ledger.clone());
         ledger
     }
@@ -140,7 +148,7 @@ impl Trio {
         if let Some(gone) = gone {
             gone.shutdown().await;
         }
-        self.told[&n].0.lock().clear();
+        self.hub.told[&n].0.lock().clear();
     }
 
     fn cut(&self, nodes: &[u8]) {
@@ -149,7 +157,7 @@ impl Trio {
 
     /// Why a node ended, once it has had the time to hear of it.
     async fn heard(&self, n: u8) -> Vec<Fatal> {
-        let told = self.told[&n].clone();
+        let told = self.hub.told[&n].clone();
         // What awaits the observer would be another observer: the clock of these tests jumps to the next event.
         let until = runtime::now() + HEARD_WITHIN;
         while told.0.lock().is_empty() && until.remaining() > Duration::ZERO {
@@ -195,7 +203,7 @@ fn whoever_has_as_long_or_a_longer_chain_of_an_older_generation_hears_that_it_ha
             assert_eq!(trio.node(2).chain().length(), 1 + further);
             trio.cut(&[3]);
             assert_eq!(trio.heard(2).await, [Fatal::Retired], "{further} links further");
-            assert_eq!(trio.told[&1].0.lock().clone(), [], "the heir goes on");
+            assert_eq!(trio.heard(1).await, [], "the heir goes on, whomever it has asked");
         }
     });
 }
@@ -209,7 +217,7 @@ fn two_heirs_of_one_generation_both_end_when_they_meet() {
         trio.cut(&[1, 2, 3]);
         trio.goes_on_alone(1, 1).await;
         trio.goes_on_alone(2, 2).await;
-        assert_eq!((trio.told[&1].0.lock().len(), trio.told[&2].0.lock().len()), (0, 0));
+        assert_eq!((trio.hub.told[&1].0.lock().len(), trio.hub.told[&2].0.lock().len()), (0, 0));
         trio.cut(&[3]);
         let torn = [Fatal::Torn { generation: 2 }];
         assert_eq!((trio.heard(1).await, trio.heard(2).await), (torn.to_vec(), torn.to_vec()));

@@ -135,6 +135,7 @@ impl Service {
     ) -> Result<(Progress, Vec<NodeId>), Failure> {
         // Before the share is taken: it can be brought again, here or to another node.
         self.believed().await?;
+        self.still_alone().await?;
         let sealings = self.sealings.lock().count();
         let (progress, unsealing) = self.accept(offer)?;
         *self.founded.lock() = None;

@@ -136,8 +136,7 @@ impl Service {
 
 /// A question that says nothing: to see who listens before anything is said.
 fn nothing(lineage: Lineage) -> Frame {
-    let asked =
-        peer::AcquaintRequest { lineage: lineage.0.to_vec().into(), links: u64::MAX, announcements: Vec::new() };
+    let asked = peer::AcquaintRequest { lineage: lineage.0.to_vec().into(), links: u64::MAX, ..Default::default() };
     Frame { kind: FrameKind::Acquaint, body: asked.encode_to_vec().into() }
 }
 

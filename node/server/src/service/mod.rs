@@ -195,8 +195,7 @@ impl Service {
 }
 
 /// What is wanted of a caller who was promised more than there is.
-const NEVER_REACHED: &str = "a revision that the cluster has reached: this one it never had, or lost when it was recovered or \
-                             restored; forget what came after";
+const NEVER_REACHED: &str = "a revision that the cluster has reached: this one it never had";
 
 /// What a failed reading means for a caller.
 pub(crate) fn unavailable(why: Unavailable) -> Failure {

@@ -18,7 +18,7 @@ use claviger_core::slot::Root;
 use claviger_core::snapshot::LogPlace;
 use claviger_core::time::UnixMs;
 use claviger_core::txn::{Batch, Outcome};
-use claviger_ledger::{Proof, RestoreFailed, Restored, Restoring};
+use claviger_ledger::{Company, Proof, RestoreFailed, Restored, Restoring};
 use claviger_world::entropy;
 use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt};
@@ -30,6 +30,8 @@ const MANDATE_MS: u64 = 3_600_000;
 /// What is wanted of a survivor that was told of links which it does not have.
 const BEHIND: &str = "a node that has all of the header chain that it was told of: take the one that told it, or, should that \
                       be lost, start this one again";
+/// What is wanted where most voters can be reached.
+const LOST: &str = "a cluster that has lost most of its voters: they answer";
 /// Longest that the beginning of a generation waits to be applied, on the one node that votes.
 const BEGIN_WAIT: Duration = Duration::from_secs(10);
 
@@ -122,7 +124,7 @@ impl Service {
         let stands = match &mandate.ground {
             Ground::Survivor(end) => self.is_lost(end).await,
             Ground::Restored(image) => match self.restored_here() {
-                Some(restored) if restored.header.image() == *image => Ok(()),
+                Some(restored) if restored.header.image() == *image => self.is_left(&restored.chain).await,
                 Some(_) | None => Err(Refused::NoCeremony.into()),
             },
         };
@@ -150,6 +152,7 @@ impl Service {
     /// survivor has more.
     async fn found_state(&self) -> Result<Found, Failure> {
         if let Some(Restored { header, chain, links, custodians }) = self.restored_here() {
+            self.is_left(&chain).await?;
             let founding = chain.founding().cloned().ok_or(Why::NotFounded)?;
             let roster = chain.roster().cloned().ok_or(Why::NotFounded)?;
             let proof = Proof { founding, links, roster };
@@ -168,13 +171,30 @@ impl Service {
         Ok(Found { ground: Ground::Survivor(end), chain, custodians, proof })
     }
 
-    /// Refuses where a majority of voters can still be reached, or another survivor's log goes further than this one's.
+    /// Refuses where somebody can be reached who goes on with that chain, or could.
+    async fn is_left(&self, chain: &Chain) -> Result<(), Failure> {
+        let Some(company) = self.ledger.company(chain).await else { return Ok(()) };
+        tracing::warn!(?company, "this node is not the one to go on alone");
+        let wanted = match company {
+            Company::Voters => LOST,
+            Company::Heir(_) => {
+                "the one node that goes on alone: another one has a mandate already, its log says which"
+            }
+            Company::Later(_) => {
+                "a node of the newest generation: another one tells of a later one, its log says which"
+            }
+        };
+        Err(Refused::BadRequest(wanted).into())
+    }
+
+    /// Refuses where a majority of voters can still be reached, or another survivor's log goes further than this one's, or
+    /// has a mandate already.
     async fn is_lost(&self, end: &LogPlace) -> Result<(), Failure> {
         let asked = join_all(self.ledger.others().into_iter().map(|node| self.look_at(node))).await;
         let mut reached: BTreeSet<NodeId> = asked.iter().filter(|n| n.said.is_some()).map(|n| n.node).collect();
         reached.insert(self.config.node);
         if is_quorum(&self.ledger.status().votes, &reached) {
-            return Err(Refused::BadRequest("a cluster that has lost most of its voters: they answer").into());
+            return Err(Refused::BadRequest(LOST).into());
         }
         let further = asked.iter().filter_map(|node| node.said.as_ref()).any(|said| {
             let theirs =
@@ -184,7 +204,7 @@ impl Service {
         if further {
             return Err(Refused::BadRequest("the survivor with the longest log: another one has a longer").into());
         }
-        Ok(())
+        self.is_left(&self.ledger.chain()).await
     }
 
     fn mandate(&self, found: &Found) -> Result<Mandate, Failure> {
@@ -225,10 +245,16 @@ impl Service {
         Ok(restored)
     }
 
+    /// Refuses where this node has a mandate, and has company again: it has changed nothing yet for anybody but itself.
+    pub(crate) async fn still_alone(&self) -> Result<(), Failure> {
+        if self.ledger.alone().is_none() { Ok(()) } else { self.is_left(&self.ledger.chain()).await }
+    }
+
     /// Begins the generation that this node has a mandate for, with the root key that shares have opened; nothing where it
-    /// has none. Nobody is served before.
+    /// has none. Nobody is served before. From here on everybody else has left, so it looks around once more.
     pub(crate) async fn begin_generation(&self, root: &Root) -> Result<(), Failure> {
         let Some(mandate) = self.ledger.alone() else { return Ok(()) };
+        self.still_alone().await?;
         let signed = {
             let (view, chain) = (self.ledger.view(), self.ledger.chain());
             let opened = Opened::look(root.copy(), &view)?;
