@@ -3,7 +3,7 @@
 
 use crate::dice::Dice;
 use crate::door::Errand;
-use crate::house::{Life, WITH_OTHERS};
+use crate::house::{ASTRAY, Life, WITH_OTHERS};
 use crate::promises::Promise;
 use crate::scene::Scene;
 use claviger_core::failure::Failure;
@@ -31,8 +31,10 @@ pub async fn one_goes_on_alone(scene: &Arc<Scene>) -> bool {
     let Some(before) = generation(scene, heir) else { return false };
     scene.trace.tell(0, &format!("node {heir} is all that is left"));
     for id in house.all().into_iter().filter(|id| *id != heir) {
+        // Whoever was off when the heir joined, and knows none but those who are lost, can hear of nothing any more.
+        let knows = house.life(id).is_some_and(|life| life.node.ledger().address(heir).is_some());
         house.crash(id).await;
-        house.lose(id, WITH_OTHERS);
+        house.lose(id, if knows { WITH_OTHERS } else { ASTRAY });
     }
     house.inherits(heir);
     let since = scene.trace.elapsed();

@@ -581,6 +581,8 @@ impl House {
 
 /// Why nodes are lost where one goes on alone.
 pub const WITH_OTHERS: &str = "is lost with most others";
+/// Why a node is lost that could not find the one that is left.
+pub const ASTRAY: &str = "is lost with most others, and does not know who is left";
 /// What a node says of a disk that was put back.
 const WENT_BACK: &str = "went back in time";
 
