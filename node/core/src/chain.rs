@@ -169,7 +169,7 @@ impl Chain {
         let keyed = next.txn_key == before.txn_key || renewed;
         let later = next.seal_epoch >= before.seal_epoch && next.root >= before.root;
         let signed = crypto::verify(&before.txn_key.public, &next.signed_bytes(), &link.signature);
-        if !(placed && same && keyed && later && signed) {
+        if !(placed && same && keyed && later && signed && is_begun_by_the_heir(&link)) {
             return None;
         }
         let mut chain = self.clone();
@@ -240,6 +240,12 @@ fn countersigned(founding: &Founding) -> bool {
     let pairs = members.iter().zip(&founding.countersignatures);
     members.len() == founding.countersignatures.len()
         && pairs.into_iter().all(|(m, c)| m.node == c.node && crypto::verify(&m.key, &bytes, &c.signature))
+}
+
+/// Whether the heir itself has signed a link that begins a generation; true of any other.
+fn is_begun_by_the_heir(link: &HeaderLink) -> bool {
+    let signed_by = |key| link.heir.is_some_and(|heir| crypto::verify(key, &link.header.signed_bytes(), &heir));
+    link.header.mandate.as_ref().map_or(link.heir.is_none(), |signed| signed_by(&signed.mandate.heir.key))
 }
 
 fn value<'a>(txn: &'a Txn, key: &RecordKey) -> Option<&'a [u8]> {

@@ -98,14 +98,22 @@ pub struct HeaderLink {
     pub header: Header,
     /// By the T of the link before, or of the genesis.
     pub signature: Signature,
+    /// By the identity key of the heir, over the same: in a link that begins a generation, and in no other. Whoever has that
+    /// T, and the mandate, which is no secret, begins nothing.
+    pub heir: Option<Signature>,
 }
 
 impl Canonical for HeaderLink {
     fn write(&self, w: &mut Writer) {
         self.header.write(w);
         self.signature.write(w);
+        if let Some(heir) = &self.heir {
+            heir.write(w);
+        }
     }
     fn read(r: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(HeaderLink { header: Header::read(r)?, signature: Signature::read(r)? })
+        let (header, signature) = (Header::read(r)?, Signature::read(r)?);
+        let heir = header.mandate.is_some().then(|| Signature::read(r)).transpose()?;
+        Ok(HeaderLink { header, signature, heir })
     }
 }

@@ -103,7 +103,7 @@ fn header_links_sign_alike() {
     };
     assert_eq!(header.to_bytes(), bytes(&v["bytes"]));
     let read = Header::from_bytes(&bytes(&v["bytes"])).unwrap();
-    let link = HeaderLink { header: read, signature: Signature(array(&v["signature"])) };
+    let link = HeaderLink { header: read, signature: Signature(array(&v["signature"])), heir: None };
     assert!(verify_header(&link, &keyring().txn_key().public));
     assert_eq!(keyring().sign_header(header), link);
 }

@@ -3,7 +3,7 @@
 //! It is not gRPC: a call of its own for every frame costs several times what the frames of consensus cost, and every read
 //! waits for one.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use claviger_world::network::FRAME_BYTES_MAX;
 use prost::Message;
 use std::io;
@@ -44,7 +44,8 @@ pub fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Incoming<S>, WriteHalf<S>
 }
 
 /// Writes what comes, as much at once as has come, until nobody can send any more. `message` makes the message of it, and
-/// what is to be dropped when it is written; none where nothing has to be said.
+/// what is to be dropped when it is written; none where nothing has to be said. `went` is called whenever some of it has gone
+/// out.
 ///
 /// # Errors
 /// Those of the connection.
@@ -52,6 +53,7 @@ pub async fn write<S: AsyncWrite, T, M: Message, P>(
     to: &mut WriteHalf<S>,
     from: &mut mpsc::Receiver<T>,
     mut message: impl FnMut(T) -> Option<(M, P)>,
+    went: impl Fn(),
 ) -> io::Result<()> {
     let (mut out, mut places) = (BytesMut::new(), Vec::new());
     while let Some(first) = from.recv().await {
@@ -63,7 +65,12 @@ pub async fn write<S: AsyncWrite, T, M: Message, P>(
             }
             next = if out.len() < TOGETHER_BYTES { from.try_recv().ok() } else { None };
         }
-        to.write_all_buf(&mut out).await?;
+        while out.has_remaining() {
+            if to.write_buf(&mut out).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            went();
+        }
         to.flush().await?;
         places.clear();
         if out.capacity() > BUFFER_BYTES_KEPT {
@@ -81,4 +88,36 @@ fn put(out: &mut BytesMut, message: &impl Message) -> io::Result<()> {
     out.reserve(4 + length);
     out.put_u32(length as u32);
     message.encode(out).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claviger_proto::peer::v1::Ask;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn says_of_each_piece_of_a_long_message_that_it_went() {
+        let (near, mut far) = tokio::io::duplex(1_024);
+        let (_, mut out) = split(near);
+        let (asks, mut asked) = mpsc::channel(1);
+        let ask = Ask { call: 1, kind: PING, within_ms: 0, body: vec![7; 100 << 10].into() };
+        asks.try_send(ask.clone()).unwrap();
+        drop(asks);
+        let pieces = AtomicUsize::new(0);
+        let writing = write(
+            &mut out,
+            &mut asked,
+            |ask| Some((ask, ())),
+            || {
+                pieces.fetch_add(1, Ordering::Relaxed);
+            },
+        );
+        let mut came = Vec::new();
+        let (written, read) = tokio::join!(writing, far.read_to_end(&mut came));
+        written.unwrap();
+        assert_eq!((read.unwrap(), &came[4..]), (4 + ask.encoded_len(), &ask.encode_to_vec()[..]));
+        assert!(pieces.load(Ordering::Relaxed) >= 100, "a hundred pieces of a KiB");
+    }
 }

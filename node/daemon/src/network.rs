@@ -162,7 +162,7 @@ impl Wire {
     /// Has a task of its own, which ends with the connection, or when nobody can ask any more.
     fn over(stream: TlsStream<TcpStream>, from: PeerCertificate, expires_at: UnixMs) -> Wire {
         let (asks, asked) = mpsc::channel(line::WAITING_MAX);
-        tokio::spawn(Asking::default().run(stream, asked, asks.downgrade()));
+        tokio::spawn(Asking::begin().run(stream, asked, asks.downgrade()));
         Wire { asks, from, expires_at }
     }
 
@@ -192,18 +192,32 @@ struct Asked {
 }
 
 /// What was asked on one connection, and is not answered.
-#[derive(Default)]
 struct Asking {
     last: AtomicU64,
+    /// When the other end last took or said something.
+    alive: Mutex<Instant>,
     waiting: Mutex<BTreeMap<u64, oneshot::Sender<Option<WireResult>>>>,
 }
 
 impl Asking {
+    fn begin() -> Asking {
+        Asking { last: AtomicU64::new(0), alive: Mutex::new(Instant::now()), waiting: Mutex::default() }
+    }
+
+    /// A long frame on a slow way is answered only when it has gone out: until then each piece of it that goes says as much.
+    fn is_alive(&self) {
+        *self.alive.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silent(&self) -> Duration {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
     async fn run(self, stream: TlsStream<TcpStream>, mut asked: mpsc::Receiver<Asked>, asks: mpsc::WeakSender<Asked>) {
         let (replies, mut out) = line::split(stream);
         // Whichever ends first ends the other: who still waits is told by what is dropped then.
         let ended = tokio::select! {
-            written = line::write(&mut out, &mut asked, |asked| Some((self.number(asked)?, ()))) => written,
+            written = line::write(&mut out, &mut asked, |asked| Some((self.number(asked)?, ())), || self.is_alive()) => written,
             heard = self.hear(replies, asks) => heard,
         };
         if let Err(why) = ended {
@@ -227,15 +241,14 @@ impl Asking {
     async fn hear(&self, mut replies: Incoming<TlsStream<TcpStream>>, asks: mpsc::WeakSender<Asked>) -> io::Result<()> {
         let mut look = interval(Duration::from_millis(line::LOOK_MS));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut heard = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 reply = replies.next() => {
-                    heard = Instant::now();
+                    self.is_alive();
                     self.answer(reply.ok_or(io::ErrorKind::UnexpectedEof)??)?;
                 }
-                _ = look.tick() => self.look(heard.elapsed(), &asks)?,
+                _ = look.tick() => self.look(&asks)?,
             }
         }
     }
@@ -251,7 +264,8 @@ impl Asking {
     }
 
     /// Forgets who gave up, and asks a silent peer whether it is there.
-    fn look(&self, silent: Duration, asks: &mpsc::WeakSender<Asked>) -> io::Result<()> {
+    fn look(&self, asks: &mpsc::WeakSender<Asked>) -> io::Result<()> {
+        let silent = self.silent();
         self.waiting().retain(|_, waiting| !waiting.is_closed());
         let (ask, end) = (line::KEEP_ALIVE_MS, line::KEEP_ALIVE_MS + line::KEEP_ALIVE_ANSWER_MS_MAX);
         if silent > Duration::from_millis(end) {

@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use claviger_proto::peer::v1::{Ask, Reply, reply::Result as WireResult};
-use claviger_world::network::{Frame, FrameKind, PEER_CALL_MS_MAX, PeerCertificate, SharedListener};
+use claviger_world::network::{FRAME_BYTES_MAX, Frame, FrameKind, PEER_CALL_MS_MAX, PeerCertificate, SharedListener};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
 use std::{collections::VecDeque, io, pin::pin, time::Duration};
@@ -71,7 +71,7 @@ impl Line {
         let from = *guest.info();
         let (asks, mut out) = line::split(guest);
         let (answers, mut answered) = mpsc::channel(line::WAITING_MAX);
-        let writing = line::write(&mut out, &mut answered, |Answered { reply, place }| Some((reply, place)));
+        let writing = line::write(&mut out, &mut answered, |Answered { reply, place }| Some((reply, place)), || {});
         if let Err(why) = tokio::try_join!(self.hear_all(from, asks, answers), writing) {
             tracing::debug!(peer = from.claims.0, %why, "a peer's connection ended");
         }
@@ -91,6 +91,8 @@ impl Line {
         while !(stopping && hearing.is_empty() && done.is_empty()) {
             tokio::select! {
                 biased;
+                // Before all else: somebody who asks without a pause does not keep the node from ending.
+                () = &mut stops, if !stopping => stopping = true,
                 Some(answered) = hearing.next() => done.push_back(answered),
                 room = answers.reserve(), if !done.is_empty() => {
                     last = Instant::now();
@@ -103,7 +105,6 @@ impl Line {
                     last = Instant::now();
                     hearing.push(self.hear(from, read(ask)?));
                 }
-                () = &mut stops, if !stopping => stopping = true,
                 _ = look.tick() => still_there(last, hearing.is_empty())?,
             }
         }
@@ -128,6 +129,8 @@ impl Line {
         let limit = Duration::from_millis(u64::from(within_ms).min(PEER_CALL_MS_MAX));
         let heard = timeout(limit, self.node.hear(from, Frame { kind, body })).await.ok()?;
         Some(match heard {
+            // It would end the connection, and with it what others wait for.
+            Ok(body) if body.len() > FRAME_BYTES_MAX => WireResult::Refused("the answer is over its bound".into()),
             Ok(body) => WireResult::Body(body),
             Err(why) => WireResult::Refused(why.chars().take(REASON_BYTES_MAX / char::MAX.len_utf8()).collect()),
         })

@@ -236,6 +236,21 @@ pub(crate) fn simulate(future: impl Future<Output = ()>) {
 }
 
 #[test]
+fn who_led_and_starts_again_leads_by_another_vote() {
+    simulate(async {
+        // Read rounds rest on it: what a leader has told others it knows only as long as it lives.
+        let rig = Rig::new();
+        let ledger = rig.start().await;
+        begun(&ledger).await;
+        assert_eq!(found(&ledger).await, Ok(Outcome::Accepted(1)));
+        let before = ledger.status().term;
+        let ledger = rig.restart(ledger).await;
+        ledger.barrier(LIMIT).await.unwrap();
+        assert!(ledger.status().term > before, "{} after {before}", ledger.status().term);
+    });
+}
+
+#[test]
 fn one_of_two_founders_is_pinned_and_memory_and_disk_agree() {
     simulate(async {
         let rig = Rig::new();

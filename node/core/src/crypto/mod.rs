@@ -11,7 +11,7 @@ mod tests;
 
 pub use aws_lc::{AWS_LC, AeadKey};
 pub use rust_crypto::RUST_CRYPTO;
-pub use signing::{SigningKey, sign, sign_batch, sign_header, verify, verify_batch, verify_header};
+pub use signing::{SigningKey, sign, sign_as_heir, sign_batch, sign_header, verify, verify_batch, verify_header};
 
 use crate::name::Digest;
 use crate::secret::{Secret32, SecretBytes};

@@ -57,7 +57,13 @@ pub fn verify_batch(signed: &SignedBatch, key: &TxnKey) -> bool {
 /// Signs a link of the header chain with the transaction key of the link before it.
 pub fn sign_header(key: &SigningKey, header: Header) -> HeaderLink {
     let signature = sign(key, &header.signed_bytes());
-    HeaderLink { header, signature }
+    HeaderLink { header, signature, heir: None }
+}
+
+/// Has the heir of a mandate sign the link that begins its generation, with its identity key.
+pub fn sign_as_heir(key: &SigningKey, link: HeaderLink) -> HeaderLink {
+    let heir = Some(sign(key, &link.header.signed_bytes()));
+    HeaderLink { heir, ..link }
 }
 
 /// Whether a link is signed by the transaction key of the link before it.

@@ -196,7 +196,7 @@ fn refuses_a_header_signed_as_something_else() {
     assert!(verify_header(&link, &key.public()));
     let batch_signature = sign_batch(&key, batch()).signature;
     for signature in [batch_signature, Signature([0; 64])] {
-        let forged = HeaderLink { header: header.clone(), signature };
+        let forged = HeaderLink { header: header.clone(), signature, heir: None };
         assert!(!verify_header(&forged, &key.public()));
     }
 }

@@ -8,9 +8,9 @@ use crate::books;
 use crate::chain::Chain;
 use crate::chance::Chance;
 use crate::codec::{Canonical, Malformed, Reader, Writer};
-use crate::crypto::sha256;
+use crate::crypto::{SigningKey, sha256, sign_as_heir};
 use crate::failure::{Cause, Failure, Refused, Why};
-use crate::header::Header;
+use crate::header::{Header, HeaderLink};
 use crate::keyring::KEYS_MAX;
 use crate::mandate::SignedMandate;
 use crate::name::{NodeId, TxnId};
@@ -226,13 +226,14 @@ pub fn retire_member(
 }
 
 /// Begins the generation that custodians have given a mandate for: its heir is left alone, everybody else has left for ever,
-/// and whatever they may have kept signs nothing any more.
+/// and whatever they may have kept signs nothing any more. `heir` is its identity key.
 ///
 /// # Errors
 /// `BadRequest` for a mandate that does not follow from the newest header link; `TooMany`.
 pub fn succeed(
     desk: &Desk<'_>,
     mandate: SignedMandate,
+    heir: &SigningKey,
     chain: &Chain,
     root: &Root,
     chance: &mut Chance,
@@ -251,7 +252,7 @@ pub fn succeed(
         (header.txn_key, header.keyring) = (renewed.txn_key(), sha256(&[&sealed]));
         header.mandate = Some(Box::new(mandate));
     };
-    let mut link = Linked::with(desk, begin, &after)?;
+    let mut link = Linked::signed(desk, begin, &after, |link| sign_as_heir(heir, link))?;
     let keyring = RecordKey::only(Table::Keyring);
     link.relies.push(Reliance::Exact(keyring, desk.view.version(&keyring)));
     link.puts.push(Put { key: keyring, value: sealed });
@@ -326,12 +327,22 @@ struct Linked {
 
 impl Linked {
     fn with(desk: &Desk<'_>, change: impl FnOnce(&mut Header), roster: &Roster) -> Result<Linked, Failure> {
+        Linked::signed(desk, change, roster, |link| link)
+    }
+
+    /// Signed by more than the transaction key.
+    fn signed(
+        desk: &Desk<'_>,
+        change: impl FnOnce(&mut Header),
+        roster: &Roster,
+        sign: impl FnOnce(HeaderLink) -> HeaderLink,
+    ) -> Result<Linked, Failure> {
         let (newest, _) = newest_header(desk.view)?.ok_or(Cause("an open node has no header"))?;
         let mut header = Header { roster: sha256(&[&roster.to_bytes()]), ..following(&newest) };
         change(&mut header);
         let (old, new, record) = (place(newest.header.number), place(header.number), RecordKey::only(Table::Roster));
         let puts = vec![
-            Put { key: new, value: desk.keyring.sign_header(header).to_bytes() },
+            Put { key: new, value: sign(desk.keyring.sign_header(header)).to_bytes() },
             Put { key: record, value: roster.to_bytes() },
         ];
         let relies = [old, new, record].map(|key| Reliance::Exact(key, desk.view.version(&key)));

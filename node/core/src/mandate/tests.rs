@@ -1,6 +1,7 @@
 //! Mandates on a cluster on paper: three of five custodians, one node.
 
 use super::*;
+use crate::crypto::sign_as_heir;
 use crate::decide::paper::{Paper, custodian, seeded};
 use crate::decide::{Stamp, TicketAsk, create_join_ticket, left_alone, roster, seal_all, succeed};
 use crate::failure::{Failure, Refused};
@@ -52,8 +53,8 @@ fn root() -> Root {
 }
 
 fn decided(paper: &mut Paper, signed: SignedMandate) -> Result<Txn, Failure> {
-    let mut luck = paper.luck();
-    succeed(&paper.desk(), signed, &paper.chain(), &root(), &mut luck)
+    let (mut luck, identity) = (paper.luck(), seeded(signed.mandate.heir.node.0 as u8));
+    succeed(&paper.desk(), signed, &identity, &paper.chain(), &root(), &mut luck)
 }
 
 #[test]
@@ -137,7 +138,9 @@ fn the_chain_takes_no_other_generation_without_a_mandate_and_nobody_beside_the_h
         txn.puts[place].value = roster.to_bytes();
         header.roster = crypto::sha256(&[&txn.puts[place].value]);
         let linked = txn.puts.iter().position(|put| put.key == key).unwrap();
-        txn.puts[linked].value = paper.keyring.sign_header(header).to_bytes();
+        let link = paper.keyring.sign_header(header);
+        let link = if link.header.mandate.is_some() { sign_as_heir(&seeded(9), link) } else { link };
+        txn.puts[linked].value = link.to_bytes();
         chain.with(&txn).is_some()
     };
     assert!(with(&|_, _| ()));
@@ -222,8 +225,11 @@ fn a_chain_that_begins_a_generation_is_named_by_a_roster_of_the_heir_alone() {
             mandate: Some(Box::new(given.clone())),
             ..head.header.clone()
         };
-        let link = paper.keyring.sign_header(header);
-        before.longer(vec![link]).unwrap().named(roster.clone()).is_some()
+        let by_t = paper.keyring.sign_header(header);
+        assert!(HeaderLink::from_bytes(&by_t.to_bytes()).is_err(), "such a link has two signatures");
+        assert!(before.longer(vec![by_t.clone()]).is_none(), "the transaction key alone begins nothing");
+        assert!(before.longer(vec![sign_as_heir(&seeded(1), by_t.clone())]).is_none(), "nor does another node");
+        before.longer(vec![sign_as_heir(&seeded(9), by_t)]).unwrap().named(roster.clone()).is_some()
     };
     assert!(named(&alone));
     assert!(!named(&shared), "somebody else is present");

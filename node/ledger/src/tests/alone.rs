@@ -8,7 +8,7 @@ use crate::machine::tests::{founding_txn, genesis, key};
 use crate::{Fatal, Ledger, RestoreFailed};
 use claviger_core::chain::Chain;
 use claviger_core::codec::Canonical;
-use claviger_core::crypto::{SigningKey, sha256, sign_batch, sign_header};
+use claviger_core::crypto::{SigningKey, sha256, sign_as_heir, sign_batch, sign_header};
 use claviger_core::header::{Header, HeaderLink};
 use claviger_core::mandate::{Consent, Ground, Mandate, SignedMandate};
 use claviger_core::name::{DiskId, Lineage, NodeId, TxnId};
@@ -150,7 +150,7 @@ pub(super) fn link_behind(ledger: &Ledger, mandate: SignedMandate) -> SignedBatc
         ..head.header.clone()
     };
     let place = RecordKey::numbered(Table::Header, header.number);
-    let link = sign_header(&key(100), header).to_bytes();
+    let link = sign_as_heir(&key(ledger.node().0 as u8), sign_header(&key(100), header)).to_bytes();
     let puts = vec![Put { key: place, value: link }, Put { key: RecordKey::only(Table::Roster), value: roster }];
     let relies = puts.iter().map(|put| Reliance::Exact(put.key, view.version(&put.key))).collect();
     let txn = Txn { puts, relies, ..idle(ledger, 0xee) };

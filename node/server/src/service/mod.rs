@@ -118,6 +118,13 @@ pub(crate) struct AgeLimit {
     good_for: Duration,
 }
 
+impl AgeLimit {
+    /// Whether an answer may still be handed over then, by the clock that counts suspension.
+    pub(crate) fn covers(&self, now: Duration) -> bool {
+        now.saturating_sub(self.confirmed_at) <= self.good_for || planted!(AnswerGrownOld)
+    }
+}
+
 impl Reading {
     /// The keys, or that the node is sealed.
     pub(crate) fn opened(&self) -> Result<&Opened, Failure> {
@@ -170,7 +177,7 @@ impl Service {
 
     /// Whether an answer made from a reading may still be handed over. Looked at last.
     pub(crate) fn within(&self, limit: AgeLimit) -> bool {
-        self.age(limit.confirmed_at) <= limit.good_for || planted!(AnswerGrownOld)
+        limit.covers(self.now())
     }
 
     fn age(&self, since: Duration) -> Duration {

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// Items of one stream that are in the node at once, at most.
 pub const PIPELINE_ITEMS_MAX: usize = 256;
@@ -302,12 +303,16 @@ where
         if self.items.is_some() && self.stopping.poll_unpin(cx).is_ready() {
             return self.end_with(Why::Stopping.into());
         }
+        let mut came = None;
         while let Some(items) = &mut self.items {
             if self.under_way >= PIPELINE_ITEMS_MAX || self.bytes >= PIPELINE_BYTES_MAX {
                 break;
             }
             match items.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(item))) => self.begin(item),
+                Poll::Ready(Some(Ok(item))) => {
+                    let came = *came.get_or_insert_with(|| self.service.now());
+                    self.begin(item, came);
+                }
                 Poll::Ready(Some(Err(why))) => self.end_with(why),
                 Poll::Ready(None) => self.items = None,
                 Poll::Pending => break,
@@ -328,16 +333,16 @@ where
     }
 
     /// From here on the item has a page, also when the stream is gone before its turn comes.
-    fn begin(&mut self, PipelineItem { id, ask }: PipelineItem) {
-        let (read, item) = self.item(id, Box::new(ask), 0);
+    fn begin(&mut self, PipelineItem { id, ask }: PipelineItem, came: Duration) {
+        let (read, item) = self.item(id, Box::new(ask), 0, came);
         self.bytes += item.bytes;
         self.under_way += 1;
         self.join(read, item);
     }
 
-    fn item(&self, id: u64, ask: Box<PipelineAsk>, times: usize) -> (ReadAsk, Item) {
+    fn item(&self, id: u64, ask: Box<PipelineAsk>, times: usize, came: Duration) -> (ReadAsk, Item) {
         let Outline { operation, keys, bytes, read } = ask.outline();
-        let visit = Box::new(self.service.visit_of(&self.caller, operation));
+        let visit = Box::new(self.service.visit_of(&self.caller, operation, came));
         visit.is_about(keys);
         (read, Item { id, ask, visit, bytes, times })
     }
@@ -385,14 +390,15 @@ where
     /// The answer, if it may still be handed over. One that grew old while nobody asked for it is made anew.
     fn hand_over(&mut self, through: Through) -> Option<PipelineAnswer> {
         let Through { id, ask, bytes, times, made } = through;
-        if times < ATTEMPTS_MAX && matches!(made.overtaken(), Some(Why::Overloaded)) {
-            let (read, item) = self.item(id, ask, times);
+        let last = made.overtaken();
+        if times < ATTEMPTS_MAX && matches!(last.overtaken, Some(Why::Overloaded)) {
+            let (read, item) = self.item(id, ask, times, self.service.now());
             self.join(read, item);
             return None;
         }
         self.bytes -= bytes;
         self.under_way -= 1;
-        let outcome = made.hand_over();
+        let outcome = made.hand_over(last);
         if matches!(outcome.look(), Err(Failure::Denied)) && self.service.shuts_out(&self.caller) {
             self.end_with(Failure::Denied);
         }

@@ -260,7 +260,7 @@ impl Service {
             let opened = Opened::look(root.copy(), &view)?;
             let desk = opened.desk(&view, self.world.clock.now());
             let mut chance = entropy::chance(&*self.world.entropy);
-            let txn = decide::succeed(&desk, mandate, &chain, &opened.root, &mut chance)?;
+            let txn = decide::succeed(&desk, mandate, &self.config.identity, &chain, &opened.root, &mut chance)?;
             let generation = chain.head().map_or(0, |link| link.header.generation);
             let signer = opened.keyring.txn_key().number;
             opened.keyring.sign_batch(Batch {

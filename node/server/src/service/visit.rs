@@ -83,9 +83,10 @@ pub(crate) struct Made<T> {
 }
 
 impl<T> Made<T> {
-    /// Why the answer is not handed over any more, if it is not. Looked at last.
-    pub(crate) fn overtaken(&self) -> Option<Why> {
-        self.visit.overtaken()
+    /// Why the answer is not handed over any more, if it is not, and when that was looked at. Looked at last.
+    pub(crate) fn overtaken(&self) -> Last {
+        let now = self.visit.service.now();
+        Last { now, overtaken: self.visit.overtaken_at(now) }
     }
 
     fn outcome(&self) -> OutcomeWord {
@@ -102,14 +103,21 @@ impl<T> Made<T> {
         }
     }
 
-    /// The answer, to be handed over now; none where it was overtaken by the sealing of the node.
-    pub(crate) fn hand_over(self) -> Audited<Result<T, Failure>> {
+    /// The answer, to be handed over as it was just found; none where it was overtaken.
+    pub(crate) fn hand_over(self, last: Last) -> Audited<Result<T, Failure>> {
         debug_assert!(self.visit.closed, "no page, no answer");
         let written = OutcomeWord::of(&self.answer);
-        let answer = self.overtaken().map_or(self.answer, |why| Err(why.into()));
-        self.visit.took();
+        let answer = last.overtaken.map_or(self.answer, |why| Err(why.into()));
+        self.visit.took(last.now);
         Audited { answer, written }
     }
+}
+
+/// The last look at an answer. What follows it waits for nothing.
+pub(crate) struct Last {
+    now: Duration,
+    /// Why it is not handed over, if it is not.
+    pub overtaken: Option<Why>,
 }
 
 impl Service {
@@ -118,23 +126,36 @@ impl Service {
         self.attempt(gate::authenticate(leaf_der), operation)
     }
 
-    /// Opens a page for an item of a stream, by whoever opened the stream.
-    pub(crate) fn visit_of(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
-        self.attempt(Ok(caller.clone()), operation)
+    /// Opens a page for something that came over a stream just now, by whoever opened the stream.
+    pub(crate) fn visit_of(self: &Arc<Self>, caller: &Caller, operation: Operation, came: Duration) -> Visit {
+        self.attempt_at(Ok(caller.clone()), operation, came)
     }
 
     /// Opens a page for all chunks of a stream, by whoever opened it. They take as long as their caller likes, so that their
     /// time is none of the node's.
     pub(crate) fn visit_of_chunks(self: &Arc<Self>, caller: &Caller, operation: Operation) -> Visit {
-        let mut visit = self.visit_of(caller, operation);
+        let mut visit = self.visit_of(caller, operation, Duration::ZERO);
         visit.came = None;
         visit
     }
 
     /// Opens a page for an attempt by somebody, or by nobody that we know.
     pub(crate) fn attempt(self: &Arc<Self>, caller: Result<Caller, Unauthenticated>, operation: Operation) -> Visit {
-        let came = Some(self.world.clock.awake_and_asleep());
-        Visit { service: self.clone(), operation, caller, notes: Mutex::default(), came, closed: false }
+        self.attempt_at(caller, operation, self.now())
+    }
+
+    fn attempt_at(
+        self: &Arc<Self>,
+        caller: Result<Caller, Unauthenticated>,
+        operation: Operation,
+        came: Duration,
+    ) -> Visit {
+        Visit { service: self.clone(), operation, caller, notes: Mutex::default(), came: Some(came), closed: false }
+    }
+
+    /// By the clock that counts suspension.
+    pub(crate) fn now(&self) -> Duration {
+        self.world.clock.awake_and_asleep()
     }
 }
 
@@ -215,8 +236,12 @@ impl Visit {
 
     /// Why an answer is not handed over any more, however it was made.
     fn overtaken(&self) -> Option<Why> {
+        self.overtaken_at(self.service.now())
+    }
+
+    fn overtaken_at(&self, now: Duration) -> Option<Why> {
         let notes = self.notes.lock();
-        let stale = notes.rests_on.is_some_and(|limit| !self.service.within(limit));
+        let stale = notes.rests_on.is_some_and(|limit| !limit.covers(now));
         let sealed = notes.with_keys && !self.service.seal.is_open() && !planted!(SealedStillAnswers);
         if sealed { Some(Why::Sealed) } else { stale.then_some(Why::Overloaded) }
     }
@@ -247,7 +272,6 @@ impl Visit {
         for n in 0..made.len() {
             made[n].visit.closed = true;
             let (visit, outcome) = (&made[n].visit, made[n].outcome());
-            service.metrics.answered(visit.operation, outcome, 1);
             if outcome != OutcomeWord::Ok && planted!(RefusalNotPaged) {
                 continue;
             }
@@ -258,6 +282,9 @@ impl Visit {
                     pages.push(visit.page(&visit.notes.lock(), outcome));
                 }
             }
+        }
+        for (page, first) in pages.iter().zip(&first_of) {
+            service.metrics.answered(made[*first].visit.operation, page.outcome, page.count);
         }
         let written = match service.book.write_all(pages) {
             Ok(()) if service.config.strict_audit => service.book.sync().await,
@@ -294,15 +321,15 @@ impl Visit {
             (Ok(()) | Err(_), Some(why)) => Err(Failure::Unavailable(why)),
             (Ok(()) | Err(_), None) => answer,
         };
-        self.took();
+        self.took(self.service.now());
         Audited { answer, written: outcome }
     }
 
-    /// Counts how long it took, up to now.
-    fn took(&self) {
-        let Some(came) = self.came else { return };
-        let time = self.service.world.clock.awake_and_asleep().saturating_sub(came);
-        self.service.metrics.took(self.operation, time);
+    /// Counts how long it took, up to then.
+    fn took(&self, now: Duration) {
+        if let Some(came) = self.came {
+            self.service.metrics.took(self.operation, now.saturating_sub(came));
+        }
     }
 
     /// For a planted bug: the answer first.
@@ -384,7 +411,7 @@ impl Drop for Visit {
             let late: Result<(), Failure> = Err(Why::Deadline.into());
             // The caller is gone already; a book that cannot be written refuses the next one.
             let _ = self.write(OutcomeWord::of(&late));
-            self.took();
+            self.took(self.service.now());
         }
     }
 }
