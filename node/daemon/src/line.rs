@@ -44,8 +44,8 @@ pub fn split<S: AsyncRead + AsyncWrite>(stream: S) -> (Incoming<S>, WriteHalf<S>
 }
 
 /// Writes what comes, as much at once as has come, until nobody can send any more. `message` makes the message of it, and
-/// what is to be dropped when it is written; none where nothing has to be said. `went` is called whenever some of it has gone
-/// out.
+/// what is to be dropped when it is written; none where nothing has to be said. `went` is called whenever some of it has
+/// gone out and there is more.
 ///
 /// # Errors
 /// Those of the connection.
@@ -69,7 +69,10 @@ pub async fn write<S: AsyncWrite, T, M: Message, P>(
             if to.write_buf(&mut out).await? == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
-            went();
+            // What goes in one piece says nothing of the other end: the system has it.
+            if out.has_remaining() {
+                went();
+            }
         }
         to.flush().await?;
         places.clear();
