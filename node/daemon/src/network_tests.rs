@@ -109,7 +109,7 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
         limits,
         traffic: Traffic::default(),
     };
-    let layer = crate::in_flight::InFlight::new(64, Traffic::default());
+    let layer = crate::in_flight::InFlight::new(1_024, Traffic::default());
     tokio::spawn(peer::serve(listener, door, Arc::new(Echo), layer, stopped));
     (address, stop)
 }
@@ -234,10 +234,7 @@ async fn more_frames_than_a_connection_may_have_under_way_wait_for_their_turn() 
     };
     let (hanging, waiting) = tokio::join!(hanging, waiting);
     assert!(hanging.into_iter().all(|answer| answer == Err(CallFailed::Late)));
-    let refused = CallFailed::Refused("too many requests are under way in this node; ask again".into());
-    let good = |answer: &Result<String, CallFailed>| matches!(answer, Ok(said) if said == "1: hello");
-    assert!(waiting.iter().all(|answer| good(answer) || *answer == Err(refused.clone())), "{waiting:?}");
-    assert!(waiting.iter().any(good));
+    assert!(waiting.iter().all(|answer| matches!(answer, Ok(said) if said == "1: hello")), "{waiting:?}");
 }
 
 #[tokio::test]

@@ -10,7 +10,13 @@ use claviger_proto::peer::v1::{Ask, Reply, reply::Result as WireResult};
 use claviger_world::network::{FRAME_BYTES_MAX, Frame, FrameKind, PEER_CALL_MS_MAX, PeerCertificate, SharedListener};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use prost::Message;
-use std::{collections::VecDeque, io, pin::pin, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::{
     net::TcpListener,
     sync::mpsc,
@@ -20,6 +26,11 @@ use tokio::{
 
 /// Longest reason that is sent to a peer, in bytes.
 const REASON_BYTES_MAX: usize = 1_024;
+/// An answer as long as this, in bytes, holds its place until it is written: as many as there are places can wait. The place
+/// of a shorter one is free as soon as it is made, so that whoever reads no answers keeps no others out.
+const SHORT_BYTES_MAX: usize = 4 << 10;
+/// The other end takes nothing of what is written to it for so long: the connection is dropped, in milliseconds.
+const TAKES_MS_MAX: u64 = line::KEEP_ALIVE_MS + line::KEEP_ALIVE_ANSWER_MS_MAX;
 /// A connection on which nothing was asked, and no answer taken, for so long is dropped, in milliseconds: who dialled would
 /// have asked whether anybody is there.
 const SILENCE_MS_MAX: u64 = 30_000;
@@ -71,8 +82,10 @@ impl Line {
         let from = *guest.info();
         let (asks, mut out) = line::split(guest);
         let (answers, mut answered) = mpsc::channel(line::WAITING_MAX);
-        let writing = line::write(&mut out, &mut answered, |Answered { reply, place }| Some((reply, place)), || {});
-        if let Err(why) = tokio::try_join!(self.hear_all(from, asks, answers), writing) {
+        let taking = Taking::default();
+        let message = |Answered { reply, place }| Some((reply, (place, taking.begins())));
+        let writing = line::write(&mut out, &mut answered, message, || taking.goes_on());
+        if let Err(why) = tokio::try_join!(self.hear_all(from, asks, answers, &taking), writing) {
             tracing::debug!(peer = from.claims.0, %why, "a peer's connection ended");
         }
     }
@@ -83,6 +96,7 @@ impl Line {
         from: PeerCertificate,
         mut asks: Incoming<Guest<PeerCertificate>>,
         answers: mpsc::Sender<Answered>,
+        taking: &Taking,
     ) -> io::Result<()> {
         let (mut hearing, mut stops) = (FuturesUnordered::new(), pin!(stopped(self.stop.clone())));
         let (mut done, mut last, mut stopping) = (VecDeque::new(), Instant::now(), false);
@@ -105,7 +119,10 @@ impl Line {
                     last = Instant::now();
                     hearing.push(self.hear(from, read(ask)?));
                 }
-                _ = look.tick() => still_there(last, hearing.is_empty())?,
+                _ = look.tick() => {
+                    taking.look()?;
+                    still_there(last, hearing.is_empty())?;
+                }
             }
         }
         Ok(())
@@ -118,7 +135,8 @@ impl Line {
         }
         let place = self.bound.enter();
         let result = if place.is_some() { self.judge(from, kind, within_ms, body).await } else { Some(full()) };
-        answered(result, place)
+        let long = matches!(&result, Some(WireResult::Body(body)) if body.len() > SHORT_BYTES_MAX);
+        answered(result, place.filter(|_| long))
     }
 
     /// None where nobody waits for the answer any more.
@@ -137,6 +155,40 @@ impl Line {
     }
 }
 
+/// Since when the other end has taken nothing of what is being written to it. None where nothing is.
+#[derive(Default)]
+struct Taking(Mutex<Option<Instant>>);
+
+impl Taking {
+    /// Until what is given back is dropped.
+    fn begins(&self) -> Written<'_> {
+        self.goes_on();
+        Written(self)
+    }
+
+    fn goes_on(&self) {
+        *self.since() = Some(Instant::now());
+    }
+
+    fn look(&self) -> io::Result<()> {
+        let stuck = self.since().is_some_and(|since| since.elapsed() > Duration::from_millis(TAKES_MS_MAX));
+        if stuck { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An answer that is being written.
+struct Written<'a>(&'a Taking);
+
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        *self.0.since() = None;
+    }
+}
+
 fn full() -> WireResult {
     WireResult::Refused("too many requests are under way in this node; ask again".into())
 }
@@ -151,4 +203,59 @@ fn read(ask: Option<io::Result<BytesMut>>) -> io::Result<Ask> {
 fn still_there(last: Instant, idle: bool) -> io::Result<()> {
     let silent = idle && last.elapsed() > Duration::from_millis(SILENCE_MS_MAX);
     if silent { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::Traffic;
+    use claviger_core::name::{NodeId, VerifyingKey};
+    use claviger_world::{disk::BoxFuture, network::Listener};
+    use std::sync::Arc;
+    use tokio::{sync::watch, time::advance};
+
+    /// Answers with as many bytes as the frame has.
+    struct Echo;
+
+    impl Listener for Echo {
+        fn hear(&self, _: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<Bytes, String>> {
+            Box::pin(async move { Ok(frame.body) })
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_long_answer_keeps_its_place_until_it_is_written() {
+        let bound = InFlight::new(1, Traffic::default());
+        let (_running, stop) = watch::channel(false);
+        let line = Line { node: Arc::new(Echo), bound: bound.clone(), most: 1, stop };
+        let from = PeerCertificate { key: VerifyingKey([1; 32]), claims: NodeId(1) };
+        let ask =
+            |bytes: usize| Ask { call: 1, kind: FrameKind::Raft as u32, within_ms: 1_000, body: vec![7; bytes].into() };
+        let short = line.hear(from, ask(SHORT_BYTES_MAX)).await;
+        assert!(bound.enter().is_some(), "whoever does not read it keeps nobody out");
+        let long = line.hear(from, ask(SHORT_BYTES_MAX + 1)).await;
+        assert!(bound.enter().is_none());
+        let turned_away = line.hear(from, ask(1)).await;
+        assert!(matches!(turned_away.reply.result, Some(WireResult::Refused(why)) if why.contains("too many")));
+        assert!(matches!(short.reply.result, Some(WireResult::Body(_))));
+        drop(long);
+        assert!(bound.enter().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_given_up() {
+        let (taking, almost) = (Taking::default(), Duration::from_millis(TAKES_MS_MAX));
+        advance(2 * almost).await;
+        assert!(taking.look().is_ok(), "nothing is written");
+        let written = taking.begins();
+        advance(almost).await;
+        assert!(taking.look().is_ok());
+        taking.goes_on();
+        advance(almost).await;
+        assert!(taking.look().is_ok(), "it took something");
+        advance(Duration::from_millis(1)).await;
+        assert!(taking.look().is_err());
+        drop(written);
+        assert!(taking.look().is_ok(), "all of it is written");
+    }
 }

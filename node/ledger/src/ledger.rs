@@ -183,9 +183,14 @@ impl Ledger {
         self.0.stage.revision.subscribe()
     }
 
-    /// What became of a transaction, as long as it is remembered.
+    /// What became of a transaction, as long as it is remembered. Nothing before this node shows it: who hears of it may ask
+    /// anybody what came of it, and read rounds rest on that.
     pub fn outcome(&self, id: &TxnId) -> Option<Outcome> {
-        self.0.stage.machine.lock().outcome(id).cloned()
+        let (outcome, turn) = {
+            let machine = self.0.stage.machine.lock();
+            (machine.outcome(id)?.clone(), machine.place().turn)
+        };
+        (self.view().revision().turn >= turn).then_some(outcome)
     }
 
     /// How this node fares.

@@ -350,11 +350,19 @@ where
     /// Those that ask for the same freshness share a reading; what is refused without one does not wait.
     fn join(&mut self, read: ReadAsk, item: Item) {
         if let Err(why) = self.service.may_begin(&item.visit, &item.ask) {
-            return self.read.push_back(Group { limit: Err(why), ..Group::of(item, read) });
+            return self.refuse(why, read, item);
         }
         match self.come.last_mut() {
             Some(group) if group.read == read => group.items.push_back(item),
             Some(_) | None => self.come.push(Group::of(item, read)),
+        }
+    }
+
+    /// Those that are refused alike are written down together.
+    fn refuse(&mut self, why: Failure, read: ReadAsk, item: Item) {
+        match self.read.back_mut() {
+            Some(group) if group.limit.as_ref().err() == Some(&why) => group.items.push_back(item),
+            Some(_) | None => self.read.push_back(Group { limit: Err(why), ..Group::of(item, read) }),
         }
     }
 
@@ -370,18 +378,23 @@ where
             self.read.push_back(group);
         }
         if self.answering.is_none() {
-            let group = self.read.pop_front()?;
+            let mut group = self.read.pop_front()?;
             let old = group.limit.as_ref().is_ok_and(|limit| !self.service.within(*limit));
             if old && group.readings < ATTEMPTS_MAX {
                 self.begin_reading(group);
                 return Some(());
             }
+            if old {
+                group.limit = Err(Why::Overloaded.into());
+            }
             self.answering = Some(Box::pin(self.service.clone().answer_some(self.caller.clone(), group)));
         }
-        let Poll::Ready((through, rest)) = self.answering.as_mut()?.poll_unpin(cx) else { return None };
+        let Poll::Ready((through, mut rest)) = self.answering.as_mut()?.poll_unpin(cx) else { return None };
         self.answering = None;
         self.done.extend(through);
         if !rest.items.is_empty() {
+            // It has got on: what is left of it may be read anew as often.
+            rest.readings = 0;
             self.read.push_front(rest);
         }
         Some(())
