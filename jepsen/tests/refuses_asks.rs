@@ -320,10 +320,11 @@ fn refuses_what_no_role_allows() {
 #[test]
 fn refuses_passed_deadlines() {
     STAGE.unharmed(async |cluster| {
-        // No node answers before it has asked another one, and that takes longer.
+        // Three million bytes there and back take longer than a timer's tick, which a small call may be answered within.
         let (service, started) = (line(cluster, &cluster.service).await, Instant::now());
-        let ask = within(encrypting(b"x", vec![]), Duration::from_micros(1));
-        let (code, _) = refusal(service.crypto().encrypt(ask).await).unwrap();
+        let requests = vec![encrypting(&[7; 64 << 10], vec![]); 47];
+        let ask = within(claviger_proto::v1::BatchEncryptRequest { requests, read: None }, Duration::from_micros(1));
+        let (code, _) = refusal(service.crypto().batch_encrypt(ask).await).unwrap();
         assert!(matches!(code, Code::DeadlineExceeded | Code::Cancelled | Code::Unavailable), "{code:?}");
         assert!(started.elapsed() < Duration::from_secs(2));
     });
