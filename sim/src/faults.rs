@@ -85,6 +85,7 @@ impl Blow {
             Kind::CrashAll => self.outage(self.scene.house.all()).await,
             Kind::Stop => self.stop().await,
             Kind::Starve => self.starve().await,
+            Kind::RaftMuted => self.mute_raft().await,
             Kind::ClockJump => self.jump(),
             Kind::SlowDisk => self.slow_disk().await,
             Kind::WriteFails => self.fail_write(),
@@ -180,6 +181,17 @@ impl Blow {
         self.scene.house.hub.slow(pair[0], pair[1], self.dice.spread(5_000, 2_000_000));
         self.lasts().await;
         self.scene.house.hub.mend_slow();
+    }
+
+    /// The leader, most often: another comes, and it does not hear of that from Raft.
+    async fn mute_raft(&self) {
+        self.acts();
+        let node = if self.dice.once_in(4) { self.someone() } else { self.leader() };
+        self.scene.trace.tell(node.0, "Raft is mute");
+        self.scene.house.hub.mute(node);
+        self.lasts().await;
+        self.scene.house.hub.unmute(&[node]);
+        self.scene.trace.tell(node.0, "Raft is heard again");
     }
 
     async fn storm(&self) {

@@ -27,7 +27,9 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::ReadWithoutBarrier
         | Mutant::BarrierJoinedLate
         | Mutant::FollowerConfirms
-        | Mutant::ConfirmedBlindly => Promise::Linearizable,
+        | Mutant::ConfirmedBlindly
+        | Mutant::ToldNotCounted
+        | Mutant::OtherTermCounts => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,

@@ -18,6 +18,8 @@ pub enum Kind {
     OneWay,
     /// A chain: each node reaches only its neighbours.
     Chain,
+    /// What Raft says to one node and what it says comes to nothing; everything else passes.
+    RaftMuted,
     /// One direction is slow.
     SlowLink,
     /// Many frames are lost, late and doubled.
@@ -62,11 +64,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 24] = [
+    pub const ALL: [Kind; 25] = [
         Kind::IsolateLeader,
         Kind::Partition,
         Kind::OneWay,
         Kind::Chain,
+        Kind::RaftMuted,
         Kind::SlowLink,
         Kind::Storm,
         Kind::SnapshotCuts,
@@ -210,12 +213,14 @@ impl Plan {
             newcomers: Dice::of(seed, "newcomers").roll(0..4).saturating_sub(1),
         };
         plan.faults = plan.draw_faults(&Dice::of(seed, "faults"));
-        plan.draw_snapshot_blows(&Dice::of(seed, "snapshot blows"));
+        let (blows, muted) = (Dice::of(seed, "snapshot blows"), Dice::of(seed, "raft muted"));
+        plan.draw_late(Kind::SnapshotBlows, if blows.once_in(2) { blows.roll(1..5) } else { 0 }, 60_000, &blows);
+        plan.draw_late(Kind::RaftMuted, muted.roll(0..4), 20_000, &muted);
         plan
     }
 
     fn draw_faults(&self, dice: &Dice) -> Vec<Fault> {
-        let drawn = Kind::ALL.into_iter().filter(|kind| *kind != Kind::SnapshotBlows);
+        let drawn = Kind::ALL.into_iter().filter(|kind| !matches!(kind, Kind::SnapshotBlows | Kind::RaftMuted));
         let mut on: Vec<Kind> = drawn.filter(|_| dice.roll(0..5) < 3).collect();
         // A disk lost for good is rare, and leaves the rest with less to lose.
         on.retain(|kind| !kind.is_final() || dice.once_in(3));
@@ -237,13 +242,12 @@ impl Plan {
     }
 
     /// These have dice of their own: a seed's other faults stay what they were.
-    fn draw_snapshot_blows(&mut self, dice: &Dice) {
-        let (last, count) =
-            (self.length.as_millis() as u64 - 60_000, if dice.once_in(2) { dice.roll(1..5) } else { 0 });
+    fn draw_late(&mut self, kind: Kind, count: u64, longest_ms: u64, dice: &Dice) {
+        let last = self.length.as_millis() as u64 - 60_000;
         for _ in 0..count {
-            let (at, lasts) = (dice.roll(5_000..last), dice.spread(2_000, 60_000));
+            let (at, lasts) = (dice.roll(5_000..last), dice.spread(2_000, longest_ms));
             let (at, lasts) = (Duration::from_millis(at), Duration::from_millis(lasts));
-            self.faults.push(Fault { number: self.faults.len(), at, lasts, kind: Kind::SnapshotBlows });
+            self.faults.push(Fault { number: self.faults.len(), at, lasts, kind });
         }
         self.faults.sort_by_key(|fault| fault.at);
     }

@@ -254,6 +254,7 @@ impl Stage {
         self.scene.trace.tell(0, "faults end");
         hub.mend();
         hub.mend_slow();
+        hub.unmute(&house.all());
         hub.cut_snapshots(0, 0);
         hub.weather(Weather::FAIR);
         for id in house.all() {

@@ -56,6 +56,10 @@ mutants! {
     FollowerConfirms "follower-confirms";
     /// A node says that it follows a leader whatever it has promised to a later one.
     ConfirmedBlindly "confirmed-blindly";
+    /// What a leader has told others of is not counted to what they may show.
+    ToldNotCounted "told-not-counted";
+    /// A leader that has committed nothing yet takes what it shows for all that is committed.
+    OtherTermCounts "other-term-counts";
     /// A transaction key that was renewed still signs.
     SupersededStillSigns "superseded-still-signs";
     /// One custodian too few gives a mandate.

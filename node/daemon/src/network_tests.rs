@@ -10,10 +10,10 @@ use crate::{
     traffic::Traffic,
 };
 use claviger_core::name::NodeId;
-use claviger_world::network::{FrameKind, Listener};
+use claviger_world::network::{FrameKind, Listener, SharedListener};
 use std::net::SocketAddr;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Echoes a frame's body behind its sender's number; refuses frames that say so; never answers those that hang.
 struct Echo;
@@ -26,6 +26,26 @@ impl Listener for Echo {
                 b"hang" => std::future::pending().await,
                 body => Ok([from.claims.to_string().as_bytes(), b": ", body].concat().into()),
             }
+        })
+    }
+}
+
+/// Answers when it is let.
+#[derive(Clone, Default)]
+struct Gate {
+    heard: Arc<AtomicU64>,
+    came: Arc<Notify>,
+    goes: Arc<Notify>,
+}
+
+impl Listener for Gate {
+    fn hear(&self, _: PeerCertificate, frame: Frame) -> BoxFuture<'static, Result<bytes::Bytes, String>> {
+        let gate = self.clone();
+        Box::pin(async move {
+            gate.heard.fetch_add(1, Ordering::SeqCst);
+            gate.came.notify_one();
+            gate.goes.notified().await;
+            Ok([b"1: ", &frame.body[..]].concat().into())
         })
     }
 }
@@ -95,6 +115,10 @@ fn side(number: u64, peers: &Authority) -> Side {
 
 /// Serves frames until the sender is dropped.
 fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
+    serving_as(side, Arc::new(Echo), Traffic::default())
+}
+
+fn serving_as(side: &Side, node: SharedListener, traffic: Traffic) -> (SocketAddr, watch::Sender<bool>) {
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
@@ -107,10 +131,10 @@ fn serving(side: &Side) -> (SocketAddr, watch::Sender<bool>) {
         stays: Box::new(|_| true),
         clock: Arc::new(MachineClock),
         limits,
-        traffic: Traffic::default(),
+        traffic,
     };
     let layer = crate::in_flight::InFlight::new(1_024, Traffic::default());
-    tokio::spawn(peer::serve(listener, door, Arc::new(Echo), layer, stopped));
+    tokio::spawn(peer::serve(listener, door, node, layer, stopped));
     (address, stop)
 }
 
@@ -175,6 +199,40 @@ async fn a_peer_that_went_is_unreachable_and_found_again_when_it_is_back() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_stops_answers_what_is_under_way_and_hears_nothing_more() {
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let gate = Gate::default();
+    let (to, stop) = serving_as(&two, Arc::new(gate.clone()), Traffic::default());
+    let network = network(&one);
+    let stopping = async {
+        gate.came.notified().await;
+        stop.send(true).unwrap();
+        assert_eq!(ask(&network, to, "late", 200).await, Err(CallFailed::Late));
+        gate.goes.notify_one();
+    };
+    let (answer, ()) = tokio::join!(ask(&network, to, "under way", 10_000), stopping);
+    assert_eq!(answer.unwrap(), "1: under way");
+    assert_eq!(gate.heard.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn who_reads_no_answers_is_dropped() {
+    use tokio::io::AsyncWriteExt;
+    let peers = Authority::new();
+    let (one, two) = (side(1, &peers), side(2, &peers));
+    let traffic = Traffic::default();
+    let (to, _stop) = serving_as(&two, Arc::new(Echo), traffic.clone());
+    let mut stream = dialled(&one, to, line::PROTOCOL).await;
+    let ask = Ask { call: 1, kind: FrameKind::Raft as u32, within_ms: 60_000, body: vec![7; 1 << 20].into() };
+    let bytes = [&u32::try_from(ask.encoded_len()).unwrap().to_be_bytes()[..], &ask.encode_to_vec()].concat();
+    // More than the system takes from either end, until it can be written no more.
+    let asking = async { while stream.write_all(&bytes).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("it is closed while it asks");
+    assert_eq!(traffic.connections.get(), 0);
 }
 
 #[tokio::test]

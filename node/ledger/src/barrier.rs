@@ -1,8 +1,8 @@
 //! The read barrier, shared: one round in flight, one forming. A request joins only a round that is not yet sent, so
 //! what it reads is no older than itself.
 //!
-//! A round of the leader's asks as many of the others as make a majority with it (or all, where some were silent) whether the vote that they have stored is
-//! its own, still. Who answers so has promised nothing to a later leader, and will not have when the answer is sent: so
+//! A round of the leader's asks as many of the others as make a majority with it (or all, where some were silent) whether
+//! the vote that they have stored is its own, still. Who answers so has promised nothing to a later leader, and will not have when the answer is sent: so
 //! there was none that could have committed anything when the round began. That costs one message there and back, past
 //! Raft. Where it comes to nothing, for whatever reason, Raft's own ReadIndex is asked, with heartbeats to everybody.
 
@@ -62,6 +62,8 @@ pub(crate) struct Barrier {
     caught_up: Mutex<Option<Duration>>,
     /// Rounds in which everybody is asked whether they follow, since too few of those who were asked did not long ago.
     wide: AtomicUsize,
+    /// Rounds so far: who is asked first moves on with each, so that none of the others carries all of it.
+    rounds: AtomicUsize,
 }
 
 impl Barrier {
@@ -82,6 +84,7 @@ impl Barrier {
             bell: Notify::new(),
             caught_up: Mutex::default(),
             wide: AtomicUsize::new(0),
+            rounds: AtomicUsize::new(0),
         }
     }
 
@@ -195,8 +198,10 @@ impl Barrier {
 
     /// Whether so many of these follow. Asks no more than are needed, as long as they all say so.
     async fn are_enough(&self, mut voters: Vec<NodeId>, needed: usize, vote: Vote) -> bool {
-        let wide = self.wide.load(Ordering::Relaxed);
-        if wide == 0 {
+        let (wide, rounds) = (self.wide.load(Ordering::Relaxed), self.rounds.fetch_add(1, Ordering::Relaxed));
+        if wide == 0 && !voters.is_empty() {
+            let first = rounds % voters.len();
+            voters.rotate_left(first);
             voters.truncate(needed);
         }
         self.wide.store(wide.saturating_sub(1), Ordering::Relaxed);
@@ -220,9 +225,14 @@ impl Barrier {
     /// What others show they have heard of from this leader, and it is noted before it is told. A leader that starts again
     /// does not go on leading (`enable_leader_restore`): what it told before, it would not know.
     fn known_to_others(&self, vote: &Vote) -> Option<u64> {
-        let told = self.stage.told.last().filter(|told| *told.committed_leader_id() == vote.leader_id)?;
+        let told = self.stage.told.last().filter(|told| *told.committed_leader_id() == vote.leader_id);
         let shown = self.stage.view.read().revision().index;
-        Some(shown.max(told.index()))
+        match told {
+            Some(_) if planted!(ToldNotCounted) => Some(shown),
+            Some(told) => Some(shown.max(told.index())),
+            None if planted!(OtherTermCounts) => Some(shown),
+            None => None,
+        }
     }
 
     /// This node's vote, if by it this node leads.

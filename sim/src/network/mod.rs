@@ -106,6 +106,16 @@ impl Hub {
         self.wires.mend();
     }
 
+    /// Loses every frame of Raft from a node and to it, and nothing else.
+    pub fn mute(&self, node: NodeId) {
+        self.wires.mute(node);
+    }
+
+    /// Loses them no more.
+    pub fn unmute(&self, nodes: &[NodeId]) {
+        self.wires.unmute(nodes);
+    }
+
     /// Lets everything from `from` to `to` take `us` microseconds longer.
     pub fn slow(&self, from: NodeId, to: NodeId, us: u64) {
         self.wires.slow(from, to, us);
@@ -181,6 +191,9 @@ impl Flight {
         let (here, there) = (self.from.claims, self.there.claims);
         if !self.outside {
             self.hub.wires.meet(here, there, &self.frame);
+            if self.hub.wires.is_mute(here, there, &self.frame) {
+                return None;
+            }
         }
         if !self.hop(here, there).await {
             return None;

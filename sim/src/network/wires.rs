@@ -51,6 +51,8 @@ struct State {
     /// Cut until then, because of a snapshot.
     cut_until: BTreeMap<Way, Instant>,
     slow_us: BTreeMap<Way, u64>,
+    /// Whose frames of Raft are lost, sent or received.
+    mute: BTreeSet<NodeId>,
     /// For how many milliseconds a snapshot is cut, and once in how many chunks.
     cut_snapshots: (u64, u64),
     /// Who wants to be told when so many more pieces of a snapshot have left for a node.
@@ -97,6 +99,7 @@ impl Wires {
             cut: BTreeSet::new(),
             cut_until: BTreeMap::new(),
             slow_us: BTreeMap::new(),
+            mute: BTreeSet::new(),
             cut_snapshots: (0, 0),
             lookouts: Vec::new(),
             delivered: 0,
@@ -126,6 +129,22 @@ impl Wires {
 
     pub(super) fn mend_slow(&self) {
         self.0.lock().slow_us.clear();
+    }
+
+    pub(super) fn mute(&self, node: NodeId) {
+        self.0.lock().mute.insert(node);
+    }
+
+    pub(super) fn unmute(&self, nodes: &[NodeId]) {
+        self.0.lock().mute.retain(|mute| !nodes.contains(mute));
+    }
+
+    /// Whether a frame is lost because Raft is mute at either end.
+    pub(super) fn is_mute(&self, from: NodeId, to: NodeId, frame: &Frame) -> bool {
+        let mut state = self.0.lock();
+        let lost = frame.kind == FrameKind::Raft && (state.mute.contains(&from) || state.mute.contains(&to));
+        state.lost += u64::from(lost);
+        lost
     }
 
     pub(super) fn cut_snapshots(&self, ms: u64, once_in: u64) {

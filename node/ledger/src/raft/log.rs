@@ -2,14 +2,15 @@
 //! says so. Nothing here is ever tried twice: a write that failed ends the node.
 
 use super::extent::Extent;
+use super::tail::Tail;
 use super::wire::{Unreadable, Wire, decode, encode};
 use super::{Entry, LeaderId, LogId, Membership, Types, Vote, ballot, position};
 use crate::mark::{MARK_MS_MAX, Marker, Need, Reach};
 use crate::{Fatal, Halt};
 use bytes::Bytes;
 use claviger_core::name::NodeId;
+use claviger_core::planted;
 use claviger_core::txn::BATCH_BYTES_MAX;
-use claviger_core::{planted, rarely};
 use claviger_world::disk::{Batch, Disk, DiskFailed, Space};
 use claviger_world::runtime;
 use futures_util::{Stream, StreamExt, stream};
@@ -18,7 +19,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{LogId as RaftLogId, OptionalSend};
 use parking_lot::Mutex;
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
@@ -34,8 +35,6 @@ const PURGED: &[u8] = b"purged";
 const READ_BYTES_MAX: usize = BATCH_BYTES_MAX + (512 << 10);
 /// Entries that the start reads at a time.
 const OPEN_PAIRS: usize = 16;
-/// Bytes of entries that are kept in memory once they are on disk.
-const TAIL_BYTES_MAX: usize = 32 << 20;
 
 /// The log, shared by its writer and all its readers.
 #[derive(Clone)]
@@ -52,28 +51,6 @@ struct Shared {
     settled: Notify,
     /// Told when there may be something to mark.
     unmarked: Notify,
-}
-
-/// The newest part of the log, in memory.
-#[derive(Default)]
-struct Tail {
-    entries: BTreeMap<u64, (Entry, usize)>,
-    bytes: usize,
-    /// One more than the last index that is durable.
-    durable_end: u64,
-    /// The last entry that is.
-    durable: Option<LogId>,
-    /// Raised by every truncation: an append from before says nothing of what was put in its place.
-    edition: u64,
-    last: Option<LogId>,
-    purged: Option<LogId>,
-    vote: Option<Vote>,
-    /// Index of the first batch: everything before it is blank or membership.
-    first_batch: Option<u64>,
-    /// What is kept, on disk and in memory.
-    extent: Extent,
-    /// Nothing may be appended any more.
-    closed: bool,
 }
 
 impl Log {
@@ -94,6 +71,13 @@ impl Log {
     pub fn reach(&self) -> Reach {
         let tail = self.0.tail.lock();
         (tail.vote.as_ref().map(ballot), tail.durable.as_ref().map(position))
+    }
+
+    /// How far this node's vote goes, and what it holds: the log, or as what its entries did. A log that lags behind the
+    /// state has lost nothing, for the next start begins it where the state ends. No mark says so: it is of the log alone.
+    pub fn holds(&self) -> Reach {
+        let tail = self.0.tail.lock();
+        (tail.vote.as_ref().map(ballot), tail.held().as_ref().map(position))
     }
 
     /// The last entry.
@@ -130,9 +114,10 @@ impl Log {
         self.0.marker.record(need, || self.reach()).await.map_err(|failed| self.failed(failed))
     }
 
-    /// Takes note that the machine has applied everything up to `index`, durably.
-    pub fn applied(&self, index: u64) {
-        self.0.applied_end.fetch_max(index + 1, Ordering::Relaxed);
+    /// Takes note that the machine has applied everything up to an entry, durably.
+    pub fn applied(&self, last: LogId) {
+        self.0.applied_end.fetch_max(last.index + 1, Ordering::Relaxed);
+        self.0.tail.lock().apply(last);
         self.0.settled.notify_waiters();
     }
 
@@ -265,62 +250,6 @@ impl Log {
             }
         }
         Ok(entries)
-    }
-}
-
-impl Tail {
-    fn push(&mut self, entry: Entry, size: usize) {
-        self.last = Some(entry.log_id);
-        self.bytes += size;
-        self.extent.push(entry.log_id.index, size);
-        if matches!(entry.payload, EntryPayload::Normal(_)) {
-            self.first_batch.get_or_insert(entry.log_id.index);
-        }
-        self.entries.insert(entry.log_id.index, (entry, size));
-    }
-
-    /// Counts everything before `end` as durable, and lets go of the oldest of it.
-    fn settle(&mut self, end: u64, edition: u64) {
-        if edition != self.edition {
-            return;
-        }
-        if end > self.durable_end {
-            self.durable_end = end;
-            self.durable = self.entries.get(&(end - 1)).map(|(entry, _)| entry.log_id).or(self.durable);
-        }
-        let kept = if rarely!("the log's tail is dropped") { 0 } else { TAIL_BYTES_MAX };
-        while self.bytes > kept {
-            let Some(first) = self.entries.first_entry().filter(|e| *e.key() + 1 < self.durable_end) else { return };
-            self.bytes -= first.remove().1;
-        }
-    }
-
-    /// Cuts everything after `last`, which stays, off.
-    fn cut_after(&mut self, last: Option<LogId>) {
-        let index = last.map_or(0, |l| l.index + 1);
-        self.last = last.or(self.purged);
-        self.edition += 1;
-        self.extent.cut_from(index);
-        if self.durable_end > index {
-            self.durable = self.last;
-        }
-        let gone = self.entries.split_off(&index);
-        self.bytes -= gone.values().map(|(_, size)| size).sum::<usize>();
-        self.durable_end = self.durable_end.min(index);
-        self.first_batch = self.first_batch.filter(|first| *first < index);
-    }
-
-    /// Takes note that a snapshot which is durable covers everything up to an entry.
-    fn cover(&mut self, upto: LogId) {
-        self.durable_end = self.durable_end.max(upto.index + 1);
-        self.durable = self.durable.max(Some(upto));
-    }
-
-    fn cut_to(&mut self, end: u64) {
-        self.extent.cut_to(end);
-        let kept = self.entries.split_off(&end);
-        self.bytes = kept.values().map(|(_, size)| size).sum();
-        self.entries = kept;
     }
 }
 

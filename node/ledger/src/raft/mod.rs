@@ -9,6 +9,7 @@ pub(crate) mod restore;
 mod runtime;
 pub(crate) mod snapshot;
 pub(crate) mod store;
+mod tail;
 pub(crate) mod wire;
 
 use bytes::Bytes;

@@ -223,10 +223,9 @@ impl Store {
             sending: Mutex::default(),
             told: Told::default(),
         };
-        if let Some(last) = position.last {
-            log.applied(last.index);
-        }
-        Ok(Store { disk, log, stage: Arc::new(stage), position, chunk_bytes })
+        let store = Store { disk, log, stage: Arc::new(stage), position, chunk_bytes };
+        store.tell_log();
+        Ok(store)
     }
 
     /// For a planted bug: another hand on the same machine.
@@ -239,6 +238,12 @@ impl Store {
     /// The last entry that was applied.
     pub fn last(&self) -> Option<LogId> {
         self.position.last
+    }
+
+    fn tell_log(&self) {
+        if let Some(last) = self.position.last {
+            self.log.applied(last);
+        }
     }
 
     /// What this machine shows.
@@ -289,7 +294,7 @@ impl Store {
         let state = self.stage.machine.lock().store_state(&mut pending.writes);
         self.position.write(&state, &mut pending.writes);
         self.write(self.stage.banks.current().place(pending.writes)).await?;
-        self.log.applied(self.position.index());
+        self.tell_log();
         self.let_go();
         let mut changed = pending.applied.changed;
         changed.sort_unstable();
@@ -356,7 +361,7 @@ impl Store {
         self.stage.banks.switch(new);
         self.empty(old);
         self.position = position;
-        self.log.applied(self.position.index());
+        self.tell_log();
         *self.stage.machine.lock() = machine;
         let revision = self.publish();
         self.stage.counts.snapshot_installed();

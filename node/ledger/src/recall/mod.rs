@@ -149,7 +149,7 @@ impl Recall {
 
     async fn ask_one(&self, node: NodeId) -> Option<(NodeId, Known, StoredMembership)> {
         let (incarnation, life) = self.start;
-        let (vote, last) = self.log.reach();
+        let (vote, last) = self.log.holds();
         let ask = Own { start: (incarnation, life), vote, last }.to_wire();
         let reply = self.call(node, recall_request::Body::Ask(ask)).await?;
         let (of, known) = Known::from_wire(reply.known?).ok()?;
@@ -185,7 +185,7 @@ impl Recall {
             if node == self.peers.node() {
                 self.stands(Some(from), &known);
             } else if self.peers.knows_all([node.0].into_iter()) {
-                let (vote, last) = self.log.reach();
+                let (vote, last) = self.log.holds();
                 self.memory.learn(node, &known.within(vote, last));
             }
         }
@@ -194,7 +194,7 @@ impl Recall {
 
     /// Whether this disk holds what is known of it: else the node ends.
     fn stands(&self, known_by: Option<NodeId>, known: &Known) -> bool {
-        let (vote, last) = self.log.reach();
+        let (vote, last) = self.log.holds();
         let lost = known.lost_by(&Own { start: self.start, vote, last }).filter(|_| !planted!(HandshakeSkipped));
         if let Some(lost) = lost {
             // It leads nobody from now on, nor stands for election, however long the node takes to end.
