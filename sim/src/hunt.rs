@@ -28,8 +28,7 @@ pub fn breaks(mutant: Mutant) -> Promise {
         | Mutant::BarrierJoinedLate
         | Mutant::FollowerConfirms
         | Mutant::ConfirmedBlindly
-        | Mutant::ToldNotCounted
-        | Mutant::OtherTermCounts => Promise::Linearizable,
+        | Mutant::ToldNotCounted => Promise::Linearizable,
         Mutant::ReliesNotCompared => Promise::Linearizable,
         Mutant::OutcomesNotInSnapshot | Mutant::TruncationKeepsApplied => Promise::States,
         Mutant::DecideWithoutCancel | Mutant::RequestForgotten => Promise::Once,

@@ -15,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{Sender, channel};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// Election time-outs of both sides, as they are by default: said beside the figures.
@@ -72,8 +73,9 @@ async fn our_failover(cluster: &mut Cluster, number: usize, kills: &mut Kills) -
     let (mut fresh, mut stale) = (Vec::new(), Vec::new());
     for id in left {
         let line = cluster.line(id, &cluster.service).await?;
-        fresh.push(Watch::begin(&line, ReadOptions::default()));
-        stale.push(Watch::begin(&line, ReadOptions { allow_stale_ms: STALE_MS, ..Default::default() }));
+        fresh.push(Watch::begin(&line, ReadOptions::default()).await?);
+        let old = ReadOptions { allow_stale_ms: STALE_MS, ..Default::default() };
+        stale.push(Watch::begin(&line, old).await?);
     }
     let killed = Instant::now();
     cluster.node_mut(leader)?.kill()?;
@@ -139,10 +141,21 @@ struct Watch {
 }
 
 impl Watch {
-    fn begin(line: &Line, read: ReadOptions) -> Watch {
+    /// Comes back when all have been answered once: a node at which nobody has read yet has nothing of which it could say
+    /// how old it is.
+    async fn begin(line: &Line, read: ReadOptions) -> Told<Watch> {
         let stop = Arc::new(AtomicBool::new(false));
-        let worker = |_| tokio::spawn(answered(line.clone(), read, stop.clone()));
-        Watch { workers: (0..IN_FLIGHT).map(worker).collect(), stop }
+        let (first, mut firsts) = channel(IN_FLIGHT);
+        let worker = |_| tokio::spawn(answered(line.clone(), read, first.clone(), stop.clone()));
+        let workers = (0..IN_FLIGHT).map(worker).collect();
+        drop(first);
+        for _ in 0..IN_FLIGHT {
+            firsts
+                .recv()
+                .await
+                .ok_or_else(|| Trouble::new("an encryption before the leader's death was not answered"))?;
+        }
+        Ok(Watch { workers, stop })
     }
 
     /// The longest time that passed at one node without an answer, in milliseconds, since `killed`, of all nodes that were
@@ -170,14 +183,19 @@ impl Watch {
 
 /// When encryptions came back, until one that was asked after the end came back too: a gap that nothing closes would not be
 /// seen.
-async fn answered(line: Line, read: ReadOptions, stop: Arc<AtomicBool>) -> Told<Vec<Instant>> {
+async fn answered(line: Line, read: ReadOptions, first: Sender<()>, stop: Arc<AtomicBool>) -> Told<Vec<Instant>> {
     let (mut answered, began) = (Vec::new(), Instant::now());
     while began.elapsed() < WRITTEN_WITHIN {
         let (last, asked) = (stop.load(Ordering::Relaxed), Instant::now());
         let plaintext = Bytes::from_static(&[7; 32]);
         let ask = EncryptRequest { name: KEY.into(), plaintext, read: Some(read), ..Default::default() };
         match line.crypto().encrypt(ask).await {
-            Ok(_) => answered.push(Instant::now()),
+            Ok(_) => {
+                if answered.is_empty() {
+                    first.send(()).await.about("the first answer")?;
+                }
+                answered.push(Instant::now());
+            }
             Err(_) => tokio::time::sleep(LOOK_EVERY / 10).await,
         }
         let back = answered.last().is_some_and(|at| *at > asked);

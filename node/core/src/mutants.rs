@@ -58,8 +58,6 @@ mutants! {
     ConfirmedBlindly "confirmed-blindly";
     /// What a leader has told others of is not counted to what they may show.
     ToldNotCounted "told-not-counted";
-    /// A leader that has committed nothing yet takes what it shows for all that is committed.
-    OtherTermCounts "other-term-counts";
     /// A transaction key that was renewed still signs.
     SupersededStillSigns "superseded-still-signs";
     /// One custodian too few gives a mandate.

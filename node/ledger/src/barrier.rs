@@ -225,14 +225,9 @@ impl Barrier {
     /// What others show they have heard of from this leader, and it is noted before it is told. A leader that starts again
     /// does not go on leading (`enable_leader_restore`): what it told before, it would not know.
     fn known_to_others(&self, vote: &Vote) -> Option<u64> {
-        let told = self.stage.told.last().filter(|told| *told.committed_leader_id() == vote.leader_id);
+        let told = self.stage.told.last().filter(|told| *told.committed_leader_id() == vote.leader_id)?;
         let shown = self.stage.view.read().revision().index;
-        match told {
-            Some(_) if planted!(ToldNotCounted) => Some(shown),
-            Some(told) => Some(shown.max(told.index())),
-            None if planted!(OtherTermCounts) => Some(shown),
-            None => None,
-        }
+        Some(if planted!(ToldNotCounted) { shown } else { shown.max(told.index()) })
     }
 
     /// This node's vote, if by it this node leads.

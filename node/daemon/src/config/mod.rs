@@ -346,8 +346,9 @@ fn raft(r: &mut Reader) -> Option<Raft> {
         r.refuse("raft", "election_min_ms", "wanted at least twice heartbeat_ms, else one lost heartbeat elects");
         return None;
     }
-    if raft.election_max_ms <= raft.election_min_ms {
-        r.refuse("raft", "election_max_ms", "wanted more than election_min_ms, else votes split for ever");
+    if raft.election_max_ms < raft.election_min_ms + raft.election_min_ms / 4 {
+        let why = "wanted a quarter more than election_min_ms at least, else votes split for ever";
+        r.refuse("raft", "election_max_ms", why);
         return None;
     }
     if raft.keep_entries_max < raft.keep_entries {

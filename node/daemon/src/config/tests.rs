@@ -140,7 +140,7 @@ fn refuses_settings_that_do_not_go_together() {
         ),
         (
             "[raft]\nelection_max_ms = 300\n",
-            "/etc/d.toml:21: raft.election_max_ms: wanted more than election_min_ms, else votes split for ever",
+            "/etc/d.toml:21: raft.election_max_ms: wanted a quarter more than election_min_ms at least, else votes split for ever",
         ),
         ("[unseal]\nkind = \"static\"\n", "/etc/d.toml:20: unseal.file: missing; wanted a path"),
         ("[unseal]\nfile = \"x\"\n", "/etc/d.toml:21: unseal.file: only kind = \"static\" has a file"),

@@ -31,6 +31,7 @@ use claviger_world::watch;
 use openraft::{Config, SnapshotPolicy};
 use openraft_rt::WatchReceiver;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -226,13 +227,21 @@ async fn guard(
     halt.halt(Fatal::Raft(why));
 }
 
+/// openraft's election time-out for the silence that is wanted, in milliseconds. To it openraft adds the leader's lease, in
+/// which nobody votes for another: that is as long as the longest time-out.
+fn stands_after(timings: &Timings) -> Range<u64> {
+    let lease = timings.election_max_ms / 2;
+    timings.election_min_ms.saturating_sub(lease).max(timings.heartbeat_ms + 1)..lease
+}
+
 fn raft_config(config: &LedgerConfig) -> Result<Arc<Config>, StartFailed> {
-    let Timings { heartbeat_ms, election_min_ms, election_max_ms, .. } = config.timings;
+    let Timings { heartbeat_ms, election_max_ms, .. } = config.timings;
+    let stands_after = stands_after(&config.timings);
     let raft = Config {
         cluster_name: config.cluster.to_string(),
         heartbeat_interval: heartbeat_ms,
-        election_timeout_min: election_min_ms,
-        election_timeout_max: election_max_ms,
+        election_timeout_min: stands_after.start,
+        election_timeout_max: stands_after.end,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.timings.snapshot_entries),
         // How much is kept is decided in `purge.rs`.
         max_in_snapshot_log_to_keep: u64::MAX,
@@ -268,5 +277,22 @@ fn not_opened(fatal: Fatal) -> StartFailed {
         | Fatal::Retired
         | Fatal::Torn { .. }
         | Fatal::Mandated) => StartFailed::Raft(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follower_stands_after_a_silence_within_what_is_wanted() {
+        let of = |heartbeat_ms, election_min_ms, election_max_ms| {
+            let after = stands_after(&Timings { heartbeat_ms, election_min_ms, election_max_ms, ..Timings::default() });
+            // The lease, and the time-out on top.
+            (after.end + after.start, after.end + after.end)
+        };
+        assert_eq!([of(100, 300, 600), of(100, 500, 800), of(100, 900, 1_000)], [(401, 600), (501, 800), (900, 1_000)]);
+        // The closest that a configuration may ask for.
+        assert_eq!([of(10, 20, 25), of(100, 200, 250)], [(23, 24), (226, 250)]);
     }
 }
