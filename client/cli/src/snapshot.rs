@@ -39,7 +39,7 @@ const RESTORE_EXAMPLES: &str = "\
 Gives a snapshot to one new node, named by --addr, that belongs to no cluster: for when no node is left. The node checks all \
 of it and keeps it as ciphertext. To go on with it the node needs a mandate of the custodians whose shares the file shows; \
 it begins the next generation, in which every node of the file has left for ever. Whatever was changed after the file was \
-saved is lost, and what was destroyed since is there again.
+saved is lost, and what was disabled since is enabled again.
 
 Examples:
   claviger operator snapshot restore monday.snapshot --addr 10.0.0.9:7001
