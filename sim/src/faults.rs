@@ -238,20 +238,18 @@ impl Blow {
             match self.dice.roll(0..3) {
                 0 => house.crash(self.leader()).await,
                 1 => house.crash(node).await,
-                _ => self.flip_staged(node).await,
+                _ => self.flip_staged(node),
             }
         }
     }
 
-    async fn flip_staged(&self, node: NodeId) {
+    /// While it is taken in: a node that has died meanwhile is offered another image, mostly, and looks at this one no more.
+    fn flip_staged(&self, node: NodeId) {
         let house = &self.scene.house;
-        house.keep_off(node, true);
-        house.crash(node).await;
         if let Some(what) = house.disk(node).damage(Damage::StagedFlip) {
             house.flipped(node);
             self.scene.trace.tell(node.0, &format!("its disk is damaged, where a snapshot is taken in: {what}"));
         }
-        house.keep_off(node, false);
     }
 
     async fn outage(&self, nodes: Vec<NodeId>) {

@@ -1,14 +1,15 @@
 //! The machine's randomness: a generator for each thread, seeded by the system and seeded again often.
 //!
 //! ChaCha20 with fast key erasure: every block drawn first replaces the key it came from, and what was given out is wiped
-//! from the buffer, so that a stolen memory image tells nothing of the past. A fork or a second gone by seeds again, so
-//! that two copies of this process part within that second at the latest.
+//! from the buffer, so that a stolen memory image tells nothing of the past. A second gone by seeds again, so that two
+//! copies of this machine part within that second at the latest. A copy of the process alone cannot come to draw from it: to
+//! fork without starting another program is unsafe code, which no crate of ours may have, and asking the system each time
+//! which process this is cost more than a nonce does.
 
 use claviger_world::entropy::Entropy;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use rustix::{
-    process::{Pid, getpid},
     rand::{GetRandomFlags, getrandom},
     time::{ClockId, clock_gettime},
 };
@@ -41,19 +42,19 @@ struct Generator {
     /// Where the bytes begin that nobody has had; behind it stands nothing but zeros.
     unused: usize,
     drawn_bytes: u64,
-    seeded_at: i64,
-    process: Option<Pid>,
+    /// By the clock that counts suspension, in seconds; none before the first.
+    seeded_at: Option<i64>,
 }
 
 impl Generator {
     fn unseeded() -> Self {
         let (key, buffer) = ([0; KEY_BYTES], [0; BUFFER_BYTES]);
-        Generator { key, buffer, unused: BUFFER_BYTES, drawn_bytes: 0, seeded_at: 0, process: None }
+        Generator { key, buffer, unused: BUFFER_BYTES, drawn_bytes: 0, seeded_at: None }
     }
 
     fn fill(&mut self, out: &mut [u8]) {
         let now = clock_gettime(ClockId::Boottime).tv_sec;
-        if self.stale(now, getpid()) {
+        if self.stale(now) {
             self.seed(now);
         }
         for piece in out.chunks_mut(BUFFER_BYTES) {
@@ -61,9 +62,9 @@ impl Generator {
         }
     }
 
-    fn stale(&self, now: i64, process: Pid) -> bool {
-        let forked = self.process != Some(process);
-        forked || now.abs_diff(self.seeded_at) > RESEED_SECONDS_MAX as u64 || self.drawn_bytes >= RESEED_BYTES_MAX
+    fn stale(&self, now: i64) -> bool {
+        let fresh = self.seeded_at.is_some_and(|at| now.abs_diff(at) <= RESEED_SECONDS_MAX as u64);
+        !fresh || self.drawn_bytes >= RESEED_BYTES_MAX
     }
 
     /// Mixes 32 bytes of the system into the key; forgets what was drawn from the old one.
@@ -73,7 +74,7 @@ impl Generator {
         self.key.iter_mut().zip(&fresh).for_each(|(k, f)| *k ^= f);
         fresh.zeroize();
         self.buffer.zeroize();
-        (self.unused, self.drawn_bytes, self.seeded_at, self.process) = (BUFFER_BYTES, 0, now, Some(getpid()));
+        (self.unused, self.drawn_bytes, self.seeded_at) = (BUFFER_BYTES, 0, Some(now));
     }
 
     fn give(&mut self, out: &mut [u8]) {
@@ -130,7 +131,7 @@ mod tests {
     /// A generator that believes it was just seeded, with a known key.
     fn known() -> Generator {
         let mut g = Generator::unseeded();
-        (g.key, g.process, g.seeded_at) = ([7; KEY_BYTES], Some(getpid()), clock_gettime(ClockId::Boottime).tv_sec);
+        (g.key, g.seeded_at) = ([7; KEY_BYTES], Some(clock_gettime(ClockId::Boottime).tv_sec));
         g
     }
 
@@ -158,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_a_second_and_a_count_seed_again() {
-        let g = known();
-        let other = Pid::from_raw(getpid().as_raw_nonzero().get() ^ 1).unwrap();
-        assert!(!g.stale(g.seeded_at, getpid()));
-        assert!(g.stale(g.seeded_at, other));
-        assert!(g.stale(g.seeded_at + RESEED_SECONDS_MAX + 1, getpid()));
-        assert!(g.stale(g.seeded_at - RESEED_SECONDS_MAX - 1, getpid()), "a clock of another machine");
-        assert!(Generator { drawn_bytes: RESEED_BYTES_MAX, ..known() }.stale(g.seeded_at, getpid()));
+    fn a_second_and_a_count_seed_again() {
+        let (g, at) = (known(), 1_000);
+        let seeded = |drawn_bytes| Generator { seeded_at: Some(at), drawn_bytes, ..known() };
+        assert!(!g.stale(g.seeded_at.unwrap()) && !seeded(0).stale(at + RESEED_SECONDS_MAX));
+        assert!(Generator::unseeded().stale(0), "never seeded");
+        assert!(seeded(0).stale(at + RESEED_SECONDS_MAX + 1));
+        assert!(seeded(0).stale(at - RESEED_SECONDS_MAX - 1), "a clock of another machine");
+        assert!(seeded(RESEED_BYTES_MAX).stale(at));
     }
 
     #[test]

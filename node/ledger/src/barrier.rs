@@ -33,8 +33,14 @@ use tokio::sync::{Notify, oneshot};
 const FOLLOWS_WAIT: Duration = Duration::from_millis(30);
 /// Rounds in which everybody is asked, after one in which those who were asked did not all say that they follow.
 const WIDE_ROUNDS: usize = 256;
-/// How often a round waits for others to come aboard, at most: those who never stop coming are in the next.
+/// How often a round lets those who can run come aboard, at most: those who never stop coming are in the next.
 const GATHERS_MAX: usize = 4;
+/// Longest that a round waits for others who are likely to come.
+const COMPANY_WAIT: Duration = Duration::from_millis(1);
+/// It waits while fewer are aboard than one for each so many that were in the round before.
+const FEW: usize = 8;
+/// Only where that one ended so shortly ago: who comes long after it comes alone.
+const JUST_NOW: Duration = Duration::from_millis(5);
 
 /// A leader has said, after the round began, that it still leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,15 @@ pub(crate) struct Confirmed {
     pub index: u64,
     /// By this node's stopwatch, suspension counted.
     pub started_at: Duration,
+}
+
+/// The last round.
+#[derive(Default)]
+struct Round {
+    /// How many were in it.
+    aboard: usize,
+    /// When it ended, by this node's stopwatch.
+    ended: Duration,
 }
 
 /// News of leaders since a round began that came to nothing.
@@ -58,6 +73,8 @@ pub(crate) struct Barrier {
     round_limit: Duration,
     forming: Mutex<Vec<oneshot::Sender<Result<Confirmed, News>>>>,
     bell: Notify,
+    /// Rung also when so many are aboard.
+    wanted: AtomicUsize,
     /// When the last round began that was confirmed, and that this node has applied as far as.
     caught_up: Mutex<Option<Duration>>,
     /// Rounds in which everybody is asked whether they follow, since too few of those who were asked did not long ago.
@@ -82,6 +99,7 @@ impl Barrier {
             round_limit,
             forming: Mutex::default(),
             bell: Notify::new(),
+            wanted: AtomicUsize::new(0),
             caught_up: Mutex::default(),
             wide: AtomicUsize::new(0),
             rounds: AtomicUsize::new(0),
@@ -107,12 +125,12 @@ impl Barrier {
     /// Joins the forming round and waits for it. When it found no leader or no quorum: what to wait for before the next.
     pub async fn join(&self) -> Result<Confirmed, News> {
         let (tx, rx) = oneshot::channel();
-        let first = {
+        let aboard = {
             let mut forming = self.forming.lock();
             forming.push(tx);
-            forming.len() == 1
+            forming.len()
         };
-        if first {
+        if aboard == 1 || aboard == self.wanted.load(Ordering::Relaxed) {
             self.bell.notify_one();
         }
         rx.await.unwrap_or_else(|_| Err(self.news()))
@@ -138,17 +156,40 @@ impl Barrier {
         }
     }
 
+    /// Waits for the others of those whose last round just ended: most of them ask again at once, but each for itself, and a
+    /// round costs the same for the first of them as for all.
+    async fn company(&self, before: &Round) {
+        let wanted = before.aboard / FEW;
+        if self.forming.lock().len() >= wanted || self.since(before.ended) > JUST_NOW {
+            return;
+        }
+        self.wanted.store(wanted, Ordering::Relaxed);
+        let enough = async {
+            while self.forming.lock().len() < wanted {
+                self.bell.notified().await;
+            }
+        };
+        // Those who do not come in time are in the next.
+        let _ = runtime::timeout(COMPANY_WAIT, enough).await;
+        self.wanted.store(0, Ordering::Relaxed);
+    }
+
+    fn since(&self, at: Duration) -> Duration {
+        self.clock.awake_and_asleep().saturating_sub(at)
+    }
+
     /// Runs rounds as long as the node lives.
     pub async fn run(&self) {
-        let mut news = self.news();
+        let (mut news, mut before) = (self.news(), Round::default());
         loop {
             self.bell.notified().await;
             self.gather().await;
-            // Whoever comes from here on is in the next round.
-            let mut aboard = std::mem::take(&mut *self.forming.lock());
-            if aboard.is_empty() {
+            if self.forming.lock().is_empty() {
                 continue;
             }
+            self.company(&before).await;
+            // Whoever comes from here on is in the next round.
+            let mut aboard = std::mem::take(&mut *self.forming.lock());
             drop(news.borrow_and_update());
             let started_at = self.clock.awake_and_asleep();
             let index = runtime::timeout(self.round_limit, self.round()).await.ok().flatten();
@@ -157,6 +198,7 @@ impl Barrier {
                 // Whoever came while the round was under way leaves with it.
                 aboard.append(&mut self.forming.lock());
             }
+            before = Round { aboard: aboard.len(), ended: self.clock.awake_and_asleep() };
             for waiter in aboard {
                 // Who gave up meanwhile has dropped its end, and needs no answer.
                 let _ = waiter.send(confirmed.map_err(|()| news.clone()));

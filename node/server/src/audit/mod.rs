@@ -3,6 +3,7 @@
 //! Must not contain: what a page means (core), who may read it (service).
 
 mod reopen;
+mod sheet;
 mod tags;
 #[cfg(test)]
 mod tests;
@@ -16,9 +17,10 @@ use claviger_core::rarely;
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
 use claviger_world::disk::{AppendFile, Disk, DiskFailed};
-use claviger_world::watch;
+use claviger_world::{runtime, watch};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use sheet::Gathering;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -63,6 +65,7 @@ pub struct Book {
     disk: Arc<dyn Disk>,
     writing: Mutex<Writing>,
     newest: watch::Sender<u64>,
+    gathering: Gathering,
 }
 
 struct Writing {
@@ -88,7 +91,7 @@ impl Book {
             None => Writing::begin(&*disk, Position::first(node, None), 1)?,
         };
         let (newest, _) = watch::channel(writing.writer.position().next - 1);
-        Ok(Book { disk, writing: Mutex::new(writing), newest })
+        Ok(Book { disk, writing: Mutex::new(writing), newest, gathering: Gathering::default() })
     }
 
     /// Says which cluster the book belongs to from here on: begins a file that says so.
@@ -118,6 +121,14 @@ impl Book {
         drop(writing);
         self.newest.replace(number);
         Ok(())
+    }
+
+    /// Writes pages in one piece with those of everybody who has some and can run. They are written also where nobody waits
+    /// for it any more.
+    pub async fn write_together(&self, pages: Vec<Page>) -> Result<(), BookFailed> {
+        let aboard = self.gathering.join(self, pages);
+        runtime::yield_now().await;
+        aboard.written()
     }
 
     /// Completes when every page written before is durable, in whichever file it stands.

@@ -5,6 +5,9 @@
 //! was handed over is made anew. So whoever stops reading answers stops the stream, and costs no more than its bounds. No
 //! key is held from one answer to the next.
 
+mod gather;
+
+use self::gather::Gather;
 use super::crypto::{ATTEMPTS_MAX, DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
 use super::items::Keys;
 use super::visit::{Audited, Made};
@@ -118,6 +121,7 @@ pub struct Answers<S> {
     items: Option<Pin<Box<S>>>,
     /// Groups that came while others were under way: they are read together, when those are answered.
     come: Vec<Group>,
+    gather: Gather,
     /// Groups that wait for their reading.
     reading: FuturesUnordered<BoxFuture<'static, Group>>,
     /// Groups whose reading is there.
@@ -153,6 +157,7 @@ impl Service {
             caller: pipeline.caller,
             items: Some(Box::pin(items)),
             come: Vec::new(),
+            gather: Gather::default(),
             reading: FuturesUnordered::new(),
             read: VecDeque::new(),
             answering: None,
@@ -304,10 +309,8 @@ where
             return self.end_with(Why::Stopping.into());
         }
         let mut came = None;
-        while let Some(items) = &mut self.items {
-            if self.under_way >= PIPELINE_ITEMS_MAX || self.bytes >= PIPELINE_BYTES_MAX {
-                break;
-            }
+        while !self.is_full() {
+            let Some(items) = &mut self.items else { break };
             match items.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(item))) => {
                     let came = *came.get_or_insert_with(|| self.service.now());
@@ -320,10 +323,16 @@ where
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.under_way >= PIPELINE_ITEMS_MAX || self.bytes >= PIPELINE_BYTES_MAX
+    }
+
     /// Begins a reading for all that have come, once those before are answered: a reading costs the same for one and for many.
-    fn read_together(&mut self) {
+    fn read_together(&mut self, cx: &mut Context<'_>) {
         let busy = !self.reading.is_empty() || !self.read.is_empty() || self.answering.is_some();
-        if !busy {
+        let come: usize = self.come.iter().map(|group| group.items.len()).sum();
+        let more = self.items.is_some() && !self.is_full();
+        if !busy && come > 0 && self.gather.is_over(come, more, cx) {
             std::mem::take(&mut self.come).into_iter().for_each(|group| self.begin_reading(group));
         }
     }
@@ -434,7 +443,7 @@ where
                 }
             }
             this.take_in(cx);
-            this.read_together();
+            this.read_together(cx);
             if this.answer_next(cx).is_none() {
                 let over = this.items.is_none() && this.under_way == 0;
                 return if over { Poll::Ready(this.end.take().map(Err)) } else { Poll::Pending };

@@ -1,8 +1,9 @@
 //! One attempt, from its arrival to its page in the book. No page, no answer.
 
 use super::book::{Closed, Entry};
-use super::items::{Items, Keys};
+use super::items::{Alike, Items, Keys};
 use super::{AgeLimit, Reading, Service};
+use crate::audit::BookFailed;
 use crate::gate;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::{Digest, KeyName, TxnId};
@@ -249,14 +250,7 @@ impl Visit {
     /// The page that travels in a transaction, before there is an outcome.
     pub fn intent(&self) -> Page {
         let notes = self.notes.lock();
-        self.service.page(&Entry {
-            operation: self.operation,
-            caller: self.caller.as_ref().ok(),
-            keys: &notes.keys,
-            outcome: OutcomeWord::Pending,
-            revision: 0,
-            proposed: None,
-        })
+        self.service.page(&Entry { revision: 0, proposed: None, ..self.entry(&notes, OutcomeWord::Pending) })
     }
 
     /// Notes the transaction that was decided upon, and the page that travels in it.
@@ -307,7 +301,7 @@ impl Visit {
         }
         let outcome = OutcomeWord::of(&answer);
         let unpaged = answer.is_err() && planted!(RefusalNotPaged);
-        let written = if unpaged { Ok(()) } else { self.write(outcome) };
+        let written = if unpaged { Ok(()) } else { self.write(outcome).await };
         let written = match written {
             Ok(()) if self.service.config.strict_audit => self.service.book.sync().await,
             other => other,
@@ -316,12 +310,13 @@ impl Visit {
             runtime::sleep(HELD_UP).await;
         }
         // Looked at last: a sync may have taken its time (DESIGN §4 (b)), and the node been sealed meanwhile.
-        let answer = match (written, self.overtaken()) {
+        let now = self.service.now();
+        let answer = match (written, self.overtaken_at(now)) {
             (Err(_), _) if !self.seals() => Err(Failure::Unavailable(Why::BookFull)),
             (Ok(()) | Err(_), Some(why)) => Err(Failure::Unavailable(why)),
             (Ok(()) | Err(_), None) => answer,
         };
-        self.took(self.service.now());
+        self.took(now);
         Audited { answer, written: outcome }
     }
 
@@ -339,69 +334,65 @@ impl Visit {
         runtime::spawn(async move {
             runtime::sleep(PAGE_LATE).await;
             // There is nobody left to be refused.
-            let _ = self.write(outcome);
+            let _ = self.write(outcome).await;
         });
         Audited { answer, written: outcome }
     }
 
-    fn write(&self, outcome: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
-        let notes = self.notes.lock();
-        self.write_items(&notes, outcome)?;
-        let count = self.write_chunks(&notes, outcome)?;
-        self.service.metrics.answered(self.operation, outcome, count);
-        self.service.book.write(Page { count, ..self.page(&notes, outcome) })?;
+    /// With the pages of others who are about to answer: one write to the file costs as much as an encryption.
+    async fn write(&self, outcome: OutcomeWord) -> Result<(), BookFailed> {
+        self.service.book.write_together(self.pages(outcome)).await?;
         // Only what is known to have been accepted is closed: else the travelled page stays, and is looked at again.
-        if let (Some((txn, _)), OutcomeWord::Ok) = (notes.proposed, outcome) {
+        let proposed = self.notes.lock().proposed;
+        if let (Some((txn, _)), OutcomeWord::Ok) = (proposed, outcome) {
             self.service.closed.lock().add(Closed::In(txn));
         }
         Ok(())
     }
 
-    fn page(&self, notes: &Notes, outcome: OutcomeWord) -> Page {
-        self.service.page(&Entry {
+    /// All that is written of it. The pages of its items stand before its own: where one cannot be written, it has no
+    /// answer. Counts what they say.
+    ///
+    /// A stream of chunks that came to its end has one page, which counts them. One that did not has one for the chunks that
+    /// came through, and one for its end.
+    fn pages(&self, outcome: OutcomeWord) -> Vec<Page> {
+        let notes = self.notes.lock();
+        let broke_off = outcome != OutcomeWord::Ok && notes.chunks > 0;
+        let own = if broke_off { 1 } else { notes.chunks.max(1) };
+        let mut pages = self.pages_of_items(&notes, outcome);
+        if broke_off {
+            let through = Entry { outcome: OutcomeWord::Ok, proposed: None, ..self.entry(&notes, outcome) };
+            pages.push(Page { count: notes.chunks, ..self.service.page(&through) });
+        }
+        pages.push(Page { count: own, ..self.page(&notes, outcome) });
+        for page in &pages {
+            self.service.metrics.answered(page.operation.unwrap_or(self.operation), page.outcome, page.count);
+        }
+        pages
+    }
+
+    fn entry<'a>(&'a self, notes: &'a Notes, outcome: OutcomeWord) -> Entry<'a> {
+        Entry {
             operation: self.operation,
             caller: self.caller.as_ref().ok(),
             keys: &notes.keys,
             outcome,
             revision: notes.revision,
             proposed: notes.proposed,
-        })
+        }
     }
 
-    /// A stream that came to its end has one page, which counts its chunks. One that did not has one for the chunks that came
-    /// through, and one for its end. Answers what the last of them counts.
-    fn write_chunks(&self, notes: &Notes, whole: OutcomeWord) -> Result<u64, crate::audit::BookFailed> {
-        if whole == OutcomeWord::Ok || notes.chunks == 0 {
-            return Ok(notes.chunks.max(1));
-        }
-        self.service.metrics.answered(self.operation, OutcomeWord::Ok, notes.chunks);
-        let page = self.service.page(&Entry {
-            operation: self.operation,
-            caller: self.caller.as_ref().ok(),
-            keys: &notes.keys,
-            outcome: OutcomeWord::Ok,
-            revision: notes.revision,
-            proposed: None,
-        });
-        self.service.book.write(Page { count: notes.chunks, ..page })?;
-        Ok(1)
+    fn page(&self, notes: &Notes, outcome: OutcomeWord) -> Page {
+        self.service.page(&self.entry(notes, outcome))
     }
 
-    /// The pages of the items stand before that of the call: where one cannot be written, the call has no answer.
-    fn write_items(&self, notes: &Notes, whole: OutcomeWord) -> Result<(), crate::audit::BookFailed> {
-        for alike in notes.items.gathered(whole) {
-            self.service.metrics.answered(alike.operation, alike.outcome, alike.count);
-            let page = self.service.page(&Entry {
-                operation: alike.operation,
-                caller: self.caller.as_ref().ok(),
-                keys: &alike.keys,
-                outcome: alike.outcome,
-                revision: notes.revision,
-                proposed: None,
-            });
-            self.service.book.write(Page { count: alike.count, ..page })?;
-        }
-        Ok(())
+    fn pages_of_items(&self, notes: &Notes, whole: OutcomeWord) -> Vec<Page> {
+        let of_alike = |alike: Alike| {
+            let (operation, outcome) = (alike.operation, alike.outcome);
+            let entry = Entry { operation, keys: &alike.keys, proposed: None, ..self.entry(notes, outcome) };
+            Page { count: alike.count, ..self.service.page(&entry) }
+        };
+        notes.items.gathered(whole).into_iter().map(of_alike).collect()
     }
 }
 
@@ -410,7 +401,7 @@ impl Drop for Visit {
         if !self.closed {
             let late: Result<(), Failure> = Err(Why::Deadline.into());
             // The caller is gone already; a book that cannot be written refuses the next one.
-            let _ = self.write(OutcomeWord::of(&late));
+            let _ = self.service.book.write_all(self.pages(OutcomeWord::of(&late)));
             self.took(self.service.now());
         }
     }
