@@ -130,8 +130,9 @@ impl Desk {
     async fn start_again(&mut self, code: &str) {
         let tool = self.tool("host");
         let [node] = &mut self.cluster.nodes[..] else { panic!("one node is left") };
-        let (_, said) = node.wait_end(SETTLED_WITHIN).unwrap();
+        let (status, said) = node.wait_end(SETTLED_WITHIN).unwrap();
         assert!(said.contains("the custodians have given their mandate"), "{said}");
+        assert_eq!(status, 3, "the supervisor leaves it to people when it is started again");
         let id = node.id();
         self.cluster.start_by(id, code, &tool).await.unwrap();
     }

@@ -499,7 +499,7 @@ impl House {
         let (house, (said, saying)) = (self.clone(), tokio::sync::oneshot::channel());
         let node = life.node.clone();
         // In the node's context, so that nothing of it is kept when its power is cut.
-        drop(life.context.spawn(async move { said.send(node.ended().await) }));
+        drop(life.context.spawn(async move { said.send(node.ended().await.why) }));
         let (id, context) = (life.id, Arc::downgrade(&life.context));
         tokio::spawn(async move {
             let Ok(why) = saying.await else { return };

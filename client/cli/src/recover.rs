@@ -98,6 +98,10 @@ fn is_named(mandate: &Mandate, named: &str) -> Result<(), Failure> {
         .next("ask the operator which one is meant; `claviger operator recover` shows it"))
 }
 
+/// Longest that a mandate can be agreed to, in milliseconds: the hour that a node asks for, and as much again for clocks
+/// that differ.
+const MANDATE_MS_MAX: u64 = 2 * 3_600_000;
+
 /// A mandate is one node's: which, has to be said.
 fn one(settings: &Settings) -> Result<(Endpoint, Client), Failure> {
     let mut nodes = settings.client()?.each();
@@ -126,13 +130,15 @@ fn proven(answer: &v1::BeginRecoveryResponse, opened: Option<&Opened>) -> Result
         Ground::Restored(_) => member.is_none(),
     };
     let ours = chain.lineage() == Some(lineage) && mandate.lineage == lineage;
-    match (ours, follows && known, mandate.expires > offer::now()) {
+    let now = offer::now();
+    let in_time = mandate.expires > now && mandate.expires <= now.plus_ms(MANDATE_MS_MAX);
+    match (ours, follows && known, in_time) {
         (true, true, true) => Ok((mandate, chain)),
         (false, ..) => Err(Failure::new("nothing is signed: the mandate is for another cluster than the share")),
         (_, false, _) => Err(Failure::new("nothing is signed: the mandate is not for this node and what it shows")),
-        (.., false) => {
-            Err(Failure::new("nothing is signed: the mandate's time is over, or this machine's clock is wrong"))
-        }
+        (.., false) => Err(Failure::new(
+            "nothing is signed: the mandate's time is over, or longer than a mandate has, or this machine's clock is wrong",
+        )),
     }
 }
 
@@ -157,12 +163,13 @@ fn shown(mandate: &Mandate, chain: &Chain) -> Shown {
     };
     let text = format!(
         "mandate     {}\ncluster     {cluster}, {region}\nlineage     {}\ngeneration  {}\ngoes on     node {} alone, disk {}\n\
-         with        {state}\nleave       nodes {named}, for ever",
+         with        {state}\nleave       nodes {named}, for ever\nuntil       {}",
         mandate.digest(),
         mandate.lineage,
         mandate.generation,
         heir.node,
         heir.disk,
+        mandate.expires,
     );
     let json = json!({
         "digest": mandate.digest().to_string(), "lineage": mandate.lineage.to_string(), "cluster": cluster, "region": region,

@@ -48,6 +48,11 @@ pub fn run(file: &Path, ticket: Option<&Path>) -> Done {
     wiring::run(config, None, ticket, Around::default())
 }
 
+/// Whether it is why a node ended that must not be started again before people have looked.
+pub fn is_for_people(why: &(dyn Error + 'static)) -> bool {
+    why.downcast_ref::<claviger_server::Ended>().is_some_and(|ended| ended.for_people)
+}
+
 /// As [`run`], with something between the node and its disk: for tests of what such a thing may do wrong.
 ///
 /// # Errors

@@ -16,7 +16,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Run a node. Ends with SIGTERM or SIGINT; reads its certificates again with SIGHUP.
+    /// Run a node. Ends with SIGTERM or SIGINT; reads its certificates again with SIGHUP. Ends with status 3 where people must
+    /// look before it is started again: its log says what at.
     Run {
         /// The configuration: see deploy/clavigerd.example.toml.
         #[arg(long, value_name = "FILE")]
@@ -45,6 +46,9 @@ enum Verb {
     Version,
 }
 
+/// The status of a node that ended, and must not be started again before people have looked.
+const FOR_PEOPLE: u8 = 3;
+
 fn main() -> ExitCode {
     let done = match Cli::parse().verb {
         Verb::Run { config, ticket } => clavigerd::run(&config, ticket.as_deref()),
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
         Err(e) => {
             // With the standard error gone there is nobody left to tell.
             let _ = writeln!(std::io::stderr(), "clavigerd: {e}");
-            ExitCode::FAILURE
+            if clavigerd::is_for_people(&*e) { ExitCode::from(FOR_PEOPLE) } else { ExitCode::FAILURE }
         }
     }
 }

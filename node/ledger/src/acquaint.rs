@@ -4,6 +4,8 @@
 use crate::machine::{Chain, lineage_of};
 use crate::node_files::NodeFiles;
 use crate::peers::{Ahead, Peers, Turned};
+use crate::raft::log::Log;
+use crate::raft::snapshot::place_of;
 use crate::raft::store::Stage;
 use crate::{Fatal, Halt, LedgerView, Proof};
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use claviger_core::header::HeaderLink;
 use claviger_core::name::{Lineage, NodeId};
 use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::roster::{Founding, PRESENT_MAX, Role, Roster};
+use claviger_core::snapshot::LogPlace;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, FrameKind, PeerCertificate};
 use claviger_world::runtime;
@@ -36,10 +39,13 @@ const PAGES_MAX: usize = 4_096;
 pub(crate) struct Acquaint {
     pub peers: Arc<Peers>,
     pub stage: Arc<Stage>,
+    pub log: Log,
     pub files: Arc<NodeFiles>,
     pub halt: Halt,
     /// Held while this node looks at another one that called itself torn from it: one at a time.
     pub looking_back: tokio::sync::Mutex<()>,
+    /// Held while this node asks somebody whom it does not know yet: one at a time.
+    pub asking_back: tokio::sync::Mutex<()>,
 }
 
 /// How a cluster stands that this node does not belong to yet, and where its members listen.
@@ -52,7 +58,7 @@ impl Acquaint {
     /// Asks the others in turn, as long as the node lives.
     pub async fn run(self: Arc<Self>) {
         let mut last = self.peers.node();
-        let mut kept = self.peers.announcements();
+        let mut kept = self.peers.worth_keeping();
         loop {
             runtime::sleep(ASK_EACH).await;
             if self.peers.lineage().is_none() {
@@ -70,7 +76,7 @@ impl Acquaint {
 
     /// Keeps where the others listen, for a start at which nobody says so: whenever somebody has moved.
     async fn keep_announced(&self, kept: &mut Vec<Announcement>) {
-        let announced = self.peers.announcements();
+        let announced = self.peers.worth_keeping();
         if announced == *kept {
             return;
         }
@@ -86,14 +92,17 @@ impl Acquaint {
     }
 
     async fn ask_at_leisure(&self, to: NodeId) -> Result<(), CallFailed> {
+        self.learn_at(&self.peers.address(to).ok_or(CallFailed::Unreachable)?).await
+    }
+
+    async fn learn_at(&self, address: &str) -> Result<(), CallFailed> {
         let lineage = self.peers.lineage().ok_or(CallFailed::Unreachable)?;
-        let address = self.peers.address(to).ok_or(CallFailed::Unreachable)?;
         let base = (*self.peers.chain()).clone();
         let mut announced = Vec::new();
-        match self.gather(&address, lineage, base, &mut announced).await {
+        match self.gather(address, lineage, base, &mut announced).await {
             Ok(Some(ahead)) => self.believe(ahead).await?,
             Ok(None) => (),
-            Err(failed @ CallFailed::Refused(_)) => return self.unless_parted(&address, lineage, failed).await,
+            Err(failed @ CallFailed::Refused(_)) => return self.unless_parted(address, lineage, failed).await,
             Err(failed) => return Err(failed),
         }
         announced.into_iter().for_each(|said| self.peers.hear_address(said));
@@ -140,8 +149,30 @@ impl Acquaint {
         let said = announcements(&request.announcements).into_iter().find(|said| self.is_of(said, from));
         let address = said.map(|said| said.address).or_else(|| self.peers.address(from.claims));
         let Some((address, _turn)) = address.zip(self.looking_back.try_lock().ok()) else { return };
-        if let Ok(Some(fatal)) = self.parted_from(&address, lineage).await {
+        // Whoever takes long keeps others from being heard meanwhile.
+        let looked = runtime::timeout(ASK_WAIT, self.parted_from(&address, lineage)).await;
+        if let Ok(Ok(Some(fatal))) = looked {
             self.halt.halt(fatal);
+        }
+    }
+
+    /// Where to ask somebody who is no member that this node knows, and says that its chain goes further: everybody whom it
+    /// knows may have been replaced while it was away.
+    pub fn stranger_ahead(&self, from: &PeerCertificate, body: &Bytes) -> Option<String> {
+        let request = pb::AcquaintRequest::decode(body.clone()).ok()?;
+        let ours = self.peers.lineage().is_some_and(|lineage| request.lineage[..] == lineage.0);
+        // Whoever looks for company says that it has them all.
+        let further = request.links > self.peers.chain().length() && request.links < u64::MAX;
+        let stranger = self.peers.member(from.claims).is_none() && self.peers.alone().is_none();
+        let said = announcements(&request.announcements).into_iter().find(|said| said.node == from.claims);
+        said.filter(|_| ours && further && stranger && !request.torn).map(|said| said.address)
+    }
+
+    /// Learns there what it can. Nothing is believed that it does not prove.
+    pub async fn ask_back(&self, address: &str) {
+        if let Ok(_turn) = self.asking_back.try_lock() {
+            // Whoever is asked in vain says so again.
+            let _ = runtime::timeout(ASK_WAIT, self.learn_at(address)).await;
         }
     }
 
@@ -241,6 +272,8 @@ impl Acquaint {
         let whole = request.links + links.len() as u64 >= chain.length();
         let first = request.links == 0 && !links.is_empty();
         let bytes = |value: Option<Vec<u8>>| value.unwrap_or_default().into();
+        let nothing = LogPlace { term: 0, leader: 0, index: 0 };
+        let end = self.log.last().as_ref().map_or(nothing, place_of);
         let reply = pb::AcquaintReply {
             founding: bytes(chain.founding().filter(|_| first).map(Canonical::to_bytes)),
             roster: bytes(chain.roster().filter(|_| whole && !links.is_empty()).map(Canonical::to_bytes)),
@@ -250,6 +283,9 @@ impl Acquaint {
             length: chain.length(),
             head: bytes(chain.head_digest().map(|head| head.0.to_vec())),
             mandated: self.peers.alone().map_or(0, |signed| signed.mandate.generation),
+            last_log_term: end.term,
+            last_log_leader: end.leader,
+            last_log_index: end.index,
         };
         Ok(reply.encode_to_vec().into())
     }

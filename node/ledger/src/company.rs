@@ -3,8 +3,10 @@
 
 use crate::acquaint::{ANSWER_WAIT, Acquaint};
 use claviger_core::chain::Chain;
+use claviger_core::mandate::{Ground, Mandate};
 use claviger_core::name::{Lineage, NodeId};
 use claviger_core::roster::Roster;
+use claviger_core::snapshot::LogPlace;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::network::{FrameKind, PeerCertificate};
 use futures_util::future::join_all;
@@ -15,6 +17,11 @@ use std::collections::BTreeSet;
 pub enum Company {
     /// Most voters of its roster answer.
     Voters,
+    /// This node has a mandate, and that voter, which was away when it was given, is back. It may have found others to go on
+    /// with whom this node does not reach.
+    Back(NodeId),
+    /// This node has a mandate, and that one, which was away when it was given, has entries that it does not have.
+    Longer(NodeId),
     /// That node has a mandate to begin a generation that this one would begin, or a later one.
     Heir(NodeId),
     /// That node tells of a later generation.
@@ -26,6 +33,16 @@ struct Said {
     from: PeerCertificate,
     generation: u64,
     mandated: u64,
+    log_end: LogPlace,
+}
+
+/// Who asks what the others say.
+struct Asking<'a> {
+    node: NodeId,
+    generation: u64,
+    roster: &'a Roster,
+    /// The mandate that it has carried out: since then it votes with nobody.
+    alone: Option<&'a Mandate>,
 }
 
 impl Acquaint {
@@ -34,7 +51,9 @@ impl Acquaint {
         let lineage = chain.lineage()?;
         let everybody = self.peers.anybody().into_values();
         let said = join_all(everybody.map(|address| self.look_at(address, lineage))).await;
-        judge(self.peers.node(), chain.generation(), chain.roster()?, said.into_iter().flatten().collect())
+        let alone = self.peers.alone().map(|signed| &signed.mandate);
+        let asking = Asking { node: self.peers.node(), generation: chain.generation(), roster: chain.roster()?, alone };
+        judge(&asking, &said.into_iter().flatten().collect::<Vec<_>>())
     }
 
     async fn look_at(&self, address: String, lineage: Lineage) -> Option<Said> {
@@ -43,20 +62,99 @@ impl Acquaint {
         let answer: Result<(_, pb::AcquaintReply), _> =
             self.peers.call_plain(&address, FrameKind::Acquaint, &request, ANSWER_WAIT).await;
         let (from, reply) = answer.ok()?;
-        Some(Said { from, generation: reply.generation, mandated: reply.mandated })
+        let log_end =
+            LogPlace { term: reply.last_log_term, leader: reply.last_log_leader, index: reply.last_log_index };
+        Some(Said { from, generation: reply.generation, mandated: reply.mandated, log_end })
     }
 }
 
-fn judge(node: NodeId, generation: u64, roster: &Roster, said: Vec<Said>) -> Option<Company> {
+fn judge(asking: &Asking<'_>, said: &[Said]) -> Option<Company> {
+    let Asking { node, generation, roster, alone } = *asking;
     if let Some(later) = said.iter().find(|said| said.generation > generation) {
         return Some(Company::Later(later.from.claims));
     }
     if let Some(heir) = said.iter().find(|said| said.mandated > generation) {
         return Some(Company::Heir(heir.from.claims));
     }
-    let voters = roster.voters();
     let themselves = |said: &&Said| roster.member(said.from.claims).is_some_and(|line| line.key == said.from.key);
-    let mut reached: BTreeSet<NodeId> = said.iter().filter(themselves).map(|said| said.from.claims).collect();
-    reached.insert(node);
-    (voters.intersection(&reached).count() > voters.len() / 2).then_some(Company::Voters)
+    let (voters, reached) = (roster.voters(), said.iter().filter(themselves).map(|said| said.from.claims));
+    let reached: BTreeSet<NodeId> = voters.intersection(&reached.collect()).copied().filter(|n| *n != node).collect();
+    let is_most = |count: usize| count > voters.len() / 2;
+    let with_this_one = reached.len() + usize::from(voters.contains(&node));
+    // Whoever has carried its mandate out votes with nobody any more.
+    let Some(mandate) = alone else { return is_most(with_this_one).then_some(Company::Voters) };
+    if is_most(reached.len()) {
+        return Some(Company::Voters);
+    }
+    let longer = |end| said.iter().filter(themselves).find(|said| said.log_end > end);
+    if let Some(longer) = ended(mandate).and_then(longer) {
+        return Some(Company::Longer(longer.from.claims));
+    }
+    reached.first().filter(|_| is_most(with_this_one)).copied().map(Company::Back)
+}
+
+/// Where the log of a survivor ended.
+fn ended(mandate: &Mandate) -> Option<LogPlace> {
+    match mandate.ground {
+        Ground::Survivor(end) => Some(end),
+        Ground::Restored(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claviger_core::name::{Digest, DiskId, VerifyingKey};
+    use claviger_core::roster::{Member, Role};
+    use claviger_core::time::UnixMs;
+
+    fn member(node: u64) -> Member {
+        let key = VerifyingKey([node as u8; 32]);
+        Member { node: NodeId(node), key, disk: DiskId([node as u8; 16]), role: Role::Voter }
+    }
+
+    fn says(node: u64, index: u64) -> Said {
+        let from = PeerCertificate { key: member(node).key, claims: NodeId(node) };
+        Said { from, generation: 1, mandated: 0, log_end: LogPlace { term: 1, leader: 1, index } }
+    }
+
+    /// What keeps node 1 of three from going on, whose log ends at entry 10.
+    fn kept(mandated: bool, said: &[Said]) -> Option<Company> {
+        let roster = Roster::first([1, 2, 3].map(member).into());
+        let mandate = Mandate {
+            lineage: Lineage([1; 32]),
+            generation: 2,
+            heir: member(1),
+            ground: Ground::Survivor(LogPlace { term: 1, leader: 1, index: 10 }),
+            head: Digest([1; 32]),
+            nonce: [1; 16],
+            expires: UnixMs(1),
+        };
+        let alone = mandated.then_some(&mandate);
+        judge(&Asking { node: NodeId(1), generation: 1, roster: &roster, alone }, said)
+    }
+
+    #[test]
+    fn a_voter_that_comes_back_keeps_the_heir_from_going_on() {
+        assert_eq!(kept(false, &[]), None);
+        assert_eq!(kept(false, &[says(2, 10)]), Some(Company::Voters), "the two can go on together");
+        assert_eq!(kept(true, &[]), None);
+        assert_eq!(kept(true, &[says(2, 10)]), Some(Company::Back(NodeId(2))), "it may have found node 3");
+        assert_eq!(kept(true, &[says(2, 10), says(3, 9)]), Some(Company::Voters), "these two can go on");
+    }
+
+    #[test]
+    fn who_comes_back_with_more_keeps_the_heir_from_going_on() {
+        assert_eq!(kept(true, &[says(2, 11)]), Some(Company::Longer(NodeId(2))));
+        let stranger = Said { from: PeerCertificate { key: VerifyingKey([9; 32]), claims: NodeId(2) }, ..says(2, 11) };
+        assert_eq!(kept(true, &[stranger]), None, "whoever that is, it is not that node");
+    }
+
+    #[test]
+    fn another_heir_and_a_later_generation_count_from_anybody() {
+        let heir = Said { mandated: 2, ..says(7, 1) };
+        assert_eq!(kept(true, &[heir]), Some(Company::Heir(NodeId(7))));
+        let later = Said { generation: 2, ..says(7, 1) };
+        assert_eq!(kept(true, &[later]), Some(Company::Later(NodeId(7))));
+    }
 }

@@ -65,6 +65,10 @@ impl Ear {
             FrameKind::Compare => self.compare(from, frame.body).await,
             FrameKind::Acquaint => {
                 self.acquaint.look_back(&from, &frame.body).await;
+                if let Some(address) = self.acquaint.stranger_ahead(&from, &frame.body) {
+                    let acquaint = self.acquaint.clone();
+                    drop(runtime::spawn(async move { acquaint.ask_back(&address).await }));
+                }
                 self.acquaint.hear(frame.body)
             }
             FrameKind::Found | FrameKind::Ceremony | FrameKind::Root | FrameKind::Status | FrameKind::Join => {

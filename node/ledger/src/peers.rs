@@ -10,7 +10,7 @@ use claviger_core::header::HeaderLink;
 use claviger_core::mandate::SignedMandate;
 use claviger_core::name::{DiskId, Lineage, NodeId, VerifyingKey};
 use claviger_core::planted;
-use claviger_core::roster::{Genesis, Member, Role, Roster};
+use claviger_core::roster::{Genesis, Member, PRESENT_MAX, Role, Roster};
 use claviger_core::txn::SignedBatch;
 use claviger_proto::peer::v1 as pb;
 use claviger_world::network::{CallFailed, FRAME_BYTES_MAX, Frame, FrameKind, Network, PeerCertificate};
@@ -204,15 +204,43 @@ impl Peers {
 
     /// Takes note of where a member says that it listens, if it is the latest word.
     pub fn hear_address(&self, said: Announcement) {
-        let Some(line) = self.member(said.node).filter(|line| line.role != Role::Retired) else { return };
+        if let Some(line) = self.member(said.node).filter(|line| line.role != Role::Retired) {
+            self.note_address(said, &line);
+        }
+    }
+
+    /// Takes note of where a node said in an earlier life of this one that it listens: also one that was left behind when
+    /// custodians began a generation.
+    pub fn remember_address(&self, said: Announcement) {
+        let begun = self.chain().generation() > 1;
+        if let Some(line) = self.member(said.node).filter(|line| begun || line.role != Role::Retired) {
+            self.note_address(said, &line);
+        }
+    }
+
+    fn note_address(&self, said: Announcement, line: &Member) {
         if said.node == self.node {
             return;
         }
         let mut announced = self.announced.write();
         let newer = announced.get(&said.node).is_none_or(|old| old.incarnation < said.incarnation);
-        if newer && said.is_by(&line) {
+        if newer && said.is_by(line) {
             announced.insert(said.node, said);
         }
+    }
+
+    /// What this node must know at a start at which nobody says it: where the members listen, and whom it left behind, who
+    /// may go on alone as well.
+    pub fn worth_keeping(&self) -> Vec<Announcement> {
+        let mut kept = self.announcements();
+        if self.chain().generation() > 1 {
+            let present: BTreeSet<NodeId> = kept.iter().map(|said| said.node).collect();
+            let announced = self.announced.read();
+            // The newest first: those who left long ago have long been met, or are gone.
+            kept.extend(announced.values().rev().filter(|said| !present.contains(&said.node)).cloned());
+            kept.truncate(PRESENT_MAX);
+        }
+        kept
     }
 
     /// Where the members of the newest roster have said that they listen.
@@ -246,12 +274,12 @@ impl Peers {
         known.into_iter().filter_map(|node| Some((node, self.address(node)?))).collect()
     }
 
-    /// As [`Peers::others`]; where custodians have begun a generation, also whoever is configured and was left behind then:
-    /// they may have been given a mandate as well.
+    /// As [`Peers::others`]; where custodians have begun a generation, also whoever was left behind then, and is configured or
+    /// has said where it listens: they may have been given a mandate as well.
     pub fn neighbours(&self) -> BTreeSet<NodeId> {
         let mut all = self.others();
         if self.chain().generation() > 1 && self.alone().is_none() {
-            all.extend(self.addresses.keys().copied().filter(|node| *node != self.node));
+            all.extend(self.anybody().into_keys());
         }
         all
     }

@@ -330,6 +330,19 @@ pub enum Fatal {
     Mandated,
 }
 
+impl Fatal {
+    /// Whether the same would come of another start, or something that people should have decided before.
+    pub fn is_for_people(&self) -> bool {
+        match self {
+            Fatal::Diverged { .. } | Fatal::Outvoted { .. } | Fatal::WentBack(_) => true,
+            Fatal::Retired | Fatal::Torn { .. } | Fatal::Mandated => true,
+            Fatal::Disk(_) | Fatal::Damaged(_) | Fatal::TruncatedApplied { .. } | Fatal::Raft(_) | Fatal::Abandoned => {
+                false
+            }
+        }
+    }
+}
+
 impl fmt::Display for Fatal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

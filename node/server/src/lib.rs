@@ -24,5 +24,5 @@ pub use audit::BookFailed;
 pub use gate::{Leaf, read_leaf};
 pub use keyring::{Decrypted, Encrypted, ReEncrypted};
 pub use metrics::Metrics;
-pub use node::{Node, NodeConfig, StartFailed, Timings, Unseal, World};
+pub use node::{Ended, Node, NodeConfig, StartFailed, Timings, Unseal, World};
 pub use seal::{FoundAsk, Founded};

@@ -125,7 +125,7 @@ impl std::error::Error for StartFailed {}
 pub struct Node {
     service: Arc<Service>,
     health: Health,
-    ended: watch::Receiver<Option<String>>,
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 impl Node {
@@ -253,9 +253,10 @@ impl Node {
     }
 
     /// Completes, with the reason, when the node must end by itself: a failed disk, a diverged state.
-    pub async fn ended(&self) -> String {
+    pub async fn ended(&self) -> Ended {
         let mut ended = self.ended.clone();
-        ended.until(Clone::clone).await.unwrap_or_else(|_| "the node was dropped".into())
+        let dropped = |_| Ended { why: "the node was dropped".into(), for_people: false };
+        ended.until(Clone::clone).await.unwrap_or_else(dropped)
     }
 
     /// Ends streams of callers in order, before their listener is told to stop: it waits for them. Items that are under way
@@ -285,9 +286,27 @@ impl Node {
     }
 }
 
-/// What the end of a node is called.
-pub(crate) fn word(why: &Fatal) -> String {
-    why.to_string()
+/// Why a node has ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// In words.
+    pub why: String,
+    /// Whether it must not be started again before people have looked, or decided.
+    pub for_people: bool,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.why.fmt(f)
+    }
+}
+
+impl std::error::Error for Ended {}
+
+impl From<&Fatal> for Ended {
+    fn from(why: &Fatal) -> Self {
+        Ended { why: why.to_string(), for_people: why.is_for_people() }
+    }
 }
 
 /// Starts a task of the node.

@@ -1,5 +1,6 @@
 //! What the node does the moment a transaction is applied here, before anybody who waits for it wakes.
 
+use crate::node::Ended;
 use crate::service::Service;
 use claviger_core::record::{RecordKey, Table};
 use claviger_ledger::{Fatal, Observer, Revision};
@@ -9,12 +10,12 @@ use std::sync::{Arc, OnceLock, Weak};
 /// Follows the ledger for a service that is made after it.
 pub(crate) struct Watcher {
     service: OnceLock<Weak<Service>>,
-    end: watch::Sender<Option<String>>,
+    end: watch::Sender<Option<Ended>>,
 }
 
 impl Watcher {
     /// A watcher that nobody listens through yet, and where the end of the node is told.
-    pub(crate) fn new() -> (Arc<Self>, watch::Receiver<Option<String>>) {
+    pub(crate) fn new() -> (Arc<Self>, watch::Receiver<Option<Ended>>) {
         let (end, ended) = watch::channel(None);
         (Arc::new(Watcher { service: OnceLock::new(), end }), ended)
     }
@@ -53,7 +54,7 @@ impl Observer for Watcher {
     }
 
     fn fatal(&self, why: &Fatal) {
-        self.end.replace(Some(crate::node::word(why)));
+        self.end.replace(Some(why.into()));
     }
 }
 

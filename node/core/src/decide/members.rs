@@ -46,8 +46,8 @@ pub struct RoleAsk {
 
 /// Tickets that are over and cleared away when another one is given, at most.
 const CLEARED_AT_ONCE_MAX: usize = 16;
-/// Tickets that are looked at for that.
-const TICKETS_LOOKED_AT_MAX: usize = 256;
+/// Tickets that are open at once, at most: all are taken back in the one transaction that begins a generation.
+const TICKETS_MAX: usize = 256;
 
 /// Gives leave to join. The answer is the ticket's secret and when it is over; kept sealed for a request that comes again.
 /// Clears away tickets that nobody used in time.
@@ -72,28 +72,29 @@ pub fn create_join_ticket(
     let given = TicketGiven { secret: chance.fresh().spend(), expires: desk.now.plus_ms(ask.good_for_ms) };
     let by = permit.caller().identity().clone();
     let record = TicketRecord { node: ask.node, expires: given.expires, by };
+    let over = tickets_over(desk)?;
     let mut draft = Draft::by(desk, &permit);
     let ticket = ticket_digest(&given.secret()?);
     draft.put_sealed(desk.keyring.ticket_record(&ticket), &record.to_bytes(), chance);
-    for over in tickets_over(desk) {
-        draft.delete(over);
-    }
+    over.into_iter().for_each(|over| draft.delete(over));
     let answer = given.to_bytes();
     Ok(draft.finish(stamp, &answer, given, chance))
 }
 
-/// Tickets that were not used in time.
-fn tickets_over(desk: &Desk<'_>) -> Vec<RecordKey> {
+/// Tickets that were not used in time. Refuses where there is no room for one more: whoever begins a generation takes all of
+/// them back at once.
+fn tickets_over(desk: &Desk<'_>) -> Result<Vec<RecordKey>, Failure> {
     let all = Collection { table: Table::Ticket, tenant: TenantTag::default() };
-    let mut over = Vec::new();
-    for (key, record) in desk.view.members(&all, None, TICKETS_LOOKED_AT_MAX) {
+    let (mut over, open) = (Vec::new(), desk.view.members(&all, None, TICKETS_MAX));
+    let full = open.len() >= TICKETS_MAX;
+    for (key, record) in open {
         // One that cannot be read is no reason to give no other.
         let ticket = desk.books().value::<TicketRecord>(&key, &record);
         if ticket.is_ok_and(|ticket| ticket.expires <= desk.now) && over.len() < CLEARED_AT_ONCE_MAX {
             over.push(key);
         }
     }
-    over
+    if full && over.is_empty() { Err(Refused::TooMany("open tickets").into()) } else { Ok(over) }
 }
 
 /// What the giver of a ticket gets.
@@ -258,7 +259,7 @@ pub fn succeed(
     link.puts.push(Put { key: keyring, value: sealed });
     // Leave to join what is left behind is no leave to join what begins.
     let all = Collection { table: Table::Ticket, tenant: TenantTag::default() };
-    let open = desk.view.members(&all, None, TICKETS_LOOKED_AT_MAX);
+    let open = desk.view.members(&all, None, TICKETS_MAX);
     link.relies.push(Reliance::Members(all, desk.view.members_version(&all)));
     link.relies.extend(open.iter().map(|(ticket, record)| Reliance::Exact(*ticket, record.version)));
     Ok(Txn {
@@ -473,6 +474,21 @@ mod tests {
         paper.now = paper.now.plus_ms(1_000);
         let third = given(&mut paper, 2);
         assert!(!kept(&paper, &unused) && !kept(&paper, &second) && kept(&paper, &third));
+    }
+
+    #[test]
+    fn no_more_tickets_are_open_than_one_transaction_takes_back() {
+        let mut paper = Paper::founded();
+        for _ in 0..TICKETS_MAX {
+            given(&mut paper, 2);
+        }
+        let one_more = |paper: &mut Paper| {
+            let (mut luck, ask) = (paper.luck(), TicketAsk { node: NodeId(2), good_for_ms: 1_000 });
+            create_join_ticket(&paper.desk(), paper.permit(Cluster), &ask, Stamp::default(), &mut luck).map(drop)
+        };
+        assert_eq!(one_more(&mut paper), Err(Refused::TooMany("open tickets").into()));
+        paper.now = paper.now.plus_ms(1_000);
+        assert_eq!(one_more(&mut paper), Ok(()), "those are over");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Ledger {
         if let Some(ahead) = files.chain()? {
             peers.run_ahead(ahead);
         }
-        files.announced()?.into_iter().for_each(|said| peers.hear_address(said));
+        files.announced()?.into_iter().for_each(|said| peers.remember_address(said));
         let raft_config = raft_config(&config)?;
         let memory = Arc::new(Memory::load(world.disk.clone(), lineage).map_err(not_loaded)?);
         let links = Links { peers: peers.clone(), stage: stage.clone(), memory: memory.clone() };
@@ -117,9 +117,11 @@ impl Parts {
         let acquaint = Arc::new(Acquaint {
             peers: peers.clone(),
             stage: stage.clone(),
+            log: log.clone(),
             files: files.clone(),
             halt: halt.clone(),
             looking_back: tokio::sync::Mutex::default(),
+            asking_back: tokio::sync::Mutex::default(),
         });
         let (ear_peers, ear_raft, ear_barrier) = (peers.clone(), raft.clone(), barrier.clone());
         let ear = Ear {

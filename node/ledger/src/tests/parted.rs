@@ -6,6 +6,7 @@ use super::{Counter, LIMIT, MemoryDisk, Stopwatch, Told};
 use crate::machine::lineage_of;
 use crate::machine::tests::{founding_txn, genesis, key};
 use crate::{Fatal, Ledger, LedgerConfig, Timings, World};
+use claviger_core::address::Announcement;
 use claviger_core::codec::Canonical;
 use claviger_core::crypto::{sha256, sign, sign_batch, sign_header};
 use claviger_core::header::{Header, HeaderLink};
@@ -70,6 +71,8 @@ impl Network for Wire {
 struct Trio {
     hub: Arc<Hub>,
     disks: BTreeMap<u8, Arc<MemoryDisk>>,
+    /// Whom a node that starts is configured with.
+    configured: Mutex<BTreeSet<u8>>,
 }
 
 impl Trio {
@@ -79,6 +82,7 @@ impl Trio {
         let trio = Trio {
             hub: Arc::new(Hub { told, ..Hub::default() }),
             disks: each.clone().map(|n| (n, Arc::default())).collect(),
+            configured: Mutex::new(each.clone().collect()),
         };
         for n in each {
             trio.start(n).await.pin_genesis(&genesis_of_three()).await.unwrap();
@@ -89,7 +93,7 @@ impl Trio {
     }
 
     async fn start(&self, n: u8) -> Ledger {
-        let addresses = (1..=3u8).map(|n| (NodeId(n.into()), n.to_string())).collect();
+        let addresses = self.configured.lock().iter().map(|n| (NodeId((*n).into()), n.to_string())).collect();
         let (node, cluster) = (NodeId(n.into()), genesis().cluster);
         let config = LedgerConfig { node, cluster, addresses, timings: Timings::default() };
         let world = World {
@@ -222,6 +226,33 @@ fn two_heirs_of_one_generation_both_end_when_they_meet() {
         let torn = [Fatal::Torn { generation: 2 }];
         assert_eq!((trio.heard(1).await, trio.heard(2).await), (torn.to_vec(), torn.to_vec()));
         assert!(torn[0].to_string().contains("two nodes have each begun generation 2"));
+    });
+}
+
+#[test]
+fn two_heirs_meet_who_know_each_other_by_word_alone() {
+    super::simulate(async {
+        let trio = Trio::founded().await;
+        for n in 1..=3 {
+            trio.node(n).barrier(LIMIT * 10).await.unwrap();
+            trio.node(n).announce(Announcement::make(&line(n), 1, &n.to_string(), &key(n)));
+        }
+        // Each asks one of the others a second, and keeps what it hears.
+        runtime::sleep(HEARD_WITHIN).await;
+        trio.configured.lock().clear();
+        trio.cut(&[1, 2, 3]);
+        trio.goes_on_alone(1, 1).await;
+        trio.goes_on_alone(2, 2).await;
+        for n in [1, 2] {
+            // What was kept when the generation began is what the next life begins with.
+            runtime::sleep(HEARD_WITHIN).await;
+            trio.ends(n).await;
+            trio.start(n).await;
+        }
+        assert_eq!((trio.heard(1).await, trio.heard(2).await), (vec![], vec![]), "cut off from each other");
+        trio.cut(&[3]);
+        let torn = vec![Fatal::Torn { generation: 2 }];
+        assert_eq!((trio.heard(1).await, trio.heard(2).await), (torn.clone(), torn));
     });
 }
 

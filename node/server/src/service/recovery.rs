@@ -32,6 +32,8 @@ const BEHIND: &str = "a node that has all of the header chain that it was told o
                       be lost, start this one again";
 /// What is wanted where most voters can be reached.
 const LOST: &str = "a cluster that has lost most of its voters: they answer";
+/// What is wanted where another survivor's log goes further.
+const LONGER: &str = "the survivor with the longest log: another one has a longer";
 /// Longest that the beginning of a generation waits to be applied, on the one node that votes.
 const BEGIN_WAIT: Duration = Duration::from_secs(10);
 
@@ -162,6 +164,8 @@ impl Service {
             return Err(Refused::BadRequest(BEHIND).into());
         }
         let view = self.ledger.view();
+        // Else it could not be opened once it has begun its generation.
+        self.book_holds_its_head(&view)?;
         let proof = self.ledger.proof().ok_or(Why::NotFounded)?;
         let end = self.ledger.log_end().ok_or(Why::NotFounded)?;
         let nobody = Refused::BadRequest("a cluster with custodians, who alone could give a mandate");
@@ -177,6 +181,10 @@ impl Service {
         tracing::warn!(?company, "this node is not the one to go on alone");
         let wanted = match company {
             Company::Voters => LOST,
+            Company::Longer(_) => LONGER,
+            Company::Back(_) => {
+                "a node whose other voters are lost: one has come back, and may have found another, its log says which"
+            }
             Company::Heir(_) => {
                 "the one node that goes on alone: another one has a mandate already, its log says which"
             }
@@ -202,7 +210,7 @@ impl Service {
             theirs > *end
         });
         if further {
-            return Err(Refused::BadRequest("the survivor with the longest log: another one has a longer").into());
+            return Err(Refused::BadRequest(LONGER).into());
         }
         self.is_left(&self.ledger.chain()).await
     }
@@ -247,13 +255,28 @@ impl Service {
 
     /// Refuses where this node has a mandate, and has company again: it has changed nothing yet for anybody but itself.
     pub(crate) async fn still_alone(&self) -> Result<(), Failure> {
-        if self.ledger.alone().is_none() { Ok(()) } else { self.is_left(&self.ledger.chain()).await }
+        if self.ledger.alone().is_none() {
+            return Ok(());
+        }
+        self.book_holds_its_head(&self.ledger.view())?;
+        self.is_left(&self.ledger.chain()).await
+    }
+
+    /// Refuses what would keep this node from being opened once its generation has begun: there is no way back then. Its log
+    /// is applied first, as far as it goes.
+    async fn may_be_opened(&self) -> Result<(), Failure> {
+        self.ledger.barrier(BEGIN_WAIT).await.map_err(super::unavailable)?;
+        if !self.ledger.trusted() {
+            return Err(Why::Unproven.into());
+        }
+        self.book_holds_its_head(&self.ledger.view())
     }
 
     /// Begins the generation that this node has a mandate for, with the root key that shares have opened; nothing where it
     /// has none. Nobody is served before. From here on everybody else has left, so it looks around once more.
     pub(crate) async fn begin_generation(&self, root: &Root) -> Result<(), Failure> {
         let Some(mandate) = self.ledger.alone() else { return Ok(()) };
+        self.may_be_opened().await?;
         self.still_alone().await?;
         let signed = {
             let (view, chain) = (self.ledger.view(), self.ledger.chain());

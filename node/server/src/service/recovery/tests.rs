@@ -11,6 +11,7 @@ use claviger_core::crypto::{SigningKey, sha256};
 use claviger_core::failure::{Failure, Refused};
 use claviger_core::name::{Identity, NodeId};
 use claviger_core::policy::Operation;
+use claviger_core::record::{RecordKey, Table, View};
 use claviger_core::roster::CustodianKeys;
 use claviger_core::secret::Secret32;
 use claviger_core::share::{Share, ShareFile};
@@ -223,7 +224,7 @@ impl House {
         let recovery = self.begins(1).await.unwrap();
         self.consents(1, 0, &recovery).await.unwrap();
         assert!(self.consents(1, 1, &recovery).await.unwrap().given);
-        assert!(self.node(1).ended().await.contains("the custodians have given their mandate"));
+        assert!(self.node(1).ended().await.why.contains("the custodians have given their mandate"));
         self.kill(1);
         let node = self.start(1).await;
         assert!(node.ledger().alone().is_some());
@@ -440,8 +441,98 @@ fn whoever_was_told_of_links_that_it_does_not_have_asks_for_no_mandate() {
     });
 }
 
+/// The cluster is open, and node 1 has put the head of its book into the ledger.
+async fn keeps_books(house: &House) {
+    let node = house.node(1);
+    node.ledger().barrier(LIMIT).await.unwrap();
+    let view = node.ledger().view();
+    node.service().host_ceremony(&house.admin.identity, &view).unwrap();
+    for custodian in [0, 1] {
+        node.service().take_share(&house.offer(&node, custodian), &view).await.unwrap();
+    }
+    let head = RecordKey::numbered(Table::AuditHead, 1);
+    while node.ledger().view().record(&head).is_none() {
+        runtime::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Node 1 starts again, and its book is gone.
+async fn without_its_book(house: &House) -> Arc<Node> {
+    house.kill(1);
+    let disk = &house.worlds[&1].disk;
+    for file in disk.files().unwrap().iter().filter(|name| name.starts_with("audit-")) {
+        disk.remove(file).unwrap();
+    }
+    house.start(1).await
+}
+
+fn is_short_of_its_book<T>(answer: Result<T, Failure>) -> bool {
+    matches!(answer.err(), Some(Failure::Broken(why)) if why.0.contains("the audit book is shorter"))
+}
+
 #[test]
-fn a_revision_that_went_with_the_old_generation_is_said_to_be_gone() {
+fn who_could_not_be_opened_afterwards_asks_for_no_mandate() {
+    simulate(async {
+        let house = House::founded().await;
+        keeps_books(&house).await;
+        house.cut(&[1]);
+        assert!(house.begins(1).await.is_ok());
+        without_its_book(&house).await;
+        assert!(is_short_of_its_book(house.begins(1).await));
+    });
+}
+
+#[test]
+fn who_could_not_be_opened_afterwards_begins_no_generation() {
+    simulate(async {
+        let house = House::founded().await;
+        keeps_books(&house).await;
+        house.alone().await;
+        let node = without_its_book(&house).await;
+        node.ledger().barrier(LIMIT).await.unwrap();
+        assert!(is_short_of_its_book(opens(&house, &node).await));
+        assert_eq!((node.ledger().chain().generation(), node.ledger().alone().is_some()), (1, true));
+    });
+}
+
+#[test]
+fn a_voter_that_comes_back_keeps_the_heir_from_going_on_until_it_is_gone() {
+    simulate(async {
+        let house = House::founded().await;
+        let node = house.alone().await;
+        house.kill(3);
+        house.cut(&[]);
+        assert!(wanted(house.begins(2).await).contains("another one has a mandate already"));
+        assert!(wanted(opens(&house, &node).await).contains("one has come back, and may have found another"));
+        house.kill(2);
+        opens(&house, &node).await.unwrap();
+        assert_eq!((node.ledger().chain().generation(), node.is_open()), (2, true));
+    });
+}
+
+#[test]
+fn who_comes_back_with_more_keeps_the_heir_from_going_on() {
+    simulate(async {
+        let house = House::founded().await;
+        let node = house.alone().await;
+        let (first, view) = (house.node(2), house.node(2).ledger().view());
+        first.service().host_ceremony(&house.admin.identity, &view).unwrap();
+        for custodian in [0, 1] {
+            first.service().take_share(&house.offer(&first, custodian), &view).await.unwrap();
+        }
+        let visit = first.service().visit(Some(&house.admin.der), Operation::SealAll);
+        first.service().seal_all(&visit, ()).await.unwrap();
+        house.kill(3);
+        house.cut(&[]);
+        assert!(wanted(opens(&house, &node).await).contains("another one has a longer"));
+        assert_eq!(node.ledger().chain().generation(), 1);
+        house.kill(1);
+        assert!(house.begins(2).await.is_ok(), "that one goes on, when this one is switched off");
+    });
+}
+
+#[test]
+fn a_revision_that_was_never_reached_is_refused_at_once() {
     simulate(async {
         let house = House::founded().await;
         let service = house.node(1).service().clone();
