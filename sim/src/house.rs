@@ -250,6 +250,11 @@ impl House {
         self.dwellings.lock().values().filter(|d| d.on_its_own_disk()).filter_map(|d| d.life.clone()).collect()
     }
 
+    /// Whether it has come in: who joins owes nothing before.
+    pub fn counts(&self, id: NodeId) -> bool {
+        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.counts)
+    }
+
     /// Nodes that run on a wiped disk.
     pub fn wiped_lives(&self) -> Vec<Life> {
         self.dwellings.lock().values().filter(|d| d.wiped).filter_map(|d| d.life.clone()).collect()

@@ -358,7 +358,10 @@ impl Stage {
         for life in scene.house.lives() {
             let view = life.node.ledger().view();
             let finals = self.finals(life.id);
-            scene.promises.survives.at_the_end(life.id, &deeds, &finals, view.revision().sequence);
+            // Who is still on its way in, or has left, was not waited for: it may lack a snapshot that was cut until just now.
+            if scene.house.counts(life.id) {
+                scene.promises.survives.at_the_end(life.id, &deeds, &finals, view.revision().sequence);
+            }
             scene.promises.forged.look(life.id, &view, |id| life.node.ledger().outcome(id));
             any = finals.into_iter().collect();
         }
