@@ -279,7 +279,7 @@ fn nobody_agrees_any_more_when_most_voters_answer_again() {
     });
 }
 
-/// The custodians bring their shares to a node that goes on alone; what comes of the last one.
+/// The custodians bring their shares to a node; what comes of the last one.
 async fn opens(house: &House, node: &Node) -> Result<(), Failure> {
     let (service, view) = (node.service(), node.ledger().view());
     service.host_ceremony(&house.admin.identity, &view).unwrap();
@@ -422,11 +422,7 @@ fn whoever_was_told_of_links_that_it_does_not_have_asks_for_no_mandate() {
         let house = House::founded().await;
         house.hub.deaf.lock().insert(3);
         let first = house.node(1);
-        let view = first.ledger().view();
-        first.service().host_ceremony(&house.admin.identity, &view).unwrap();
-        for custodian in [0, 1] {
-            first.service().take_share(&house.offer(&first, custodian), &view).await.unwrap();
-        }
+        opens(&house, &first).await.unwrap();
         let visit = first.service().visit(Some(&house.admin.der), Operation::SealAll);
         first.service().seal_all(&visit, ()).await.unwrap();
         let behind = house.node(3);
@@ -444,12 +440,7 @@ fn whoever_was_told_of_links_that_it_does_not_have_asks_for_no_mandate() {
 /// The cluster is open, and node 1 has put the head of its book into the ledger.
 async fn keeps_books(house: &House) {
     let node = house.node(1);
-    node.ledger().barrier(LIMIT).await.unwrap();
-    let view = node.ledger().view();
-    node.service().host_ceremony(&house.admin.identity, &view).unwrap();
-    for custodian in [0, 1] {
-        node.service().take_share(&house.offer(&node, custodian), &view).await.unwrap();
-    }
+    opens(house, &node).await.unwrap();
     let head = RecordKey::numbered(Table::AuditHead, 1);
     while node.ledger().view().record(&head).is_none() {
         runtime::sleep(Duration::from_millis(100)).await;
@@ -515,11 +506,8 @@ fn who_comes_back_with_more_keeps_the_heir_from_going_on() {
     simulate(async {
         let house = House::founded().await;
         let node = house.alone().await;
-        let (first, view) = (house.node(2), house.node(2).ledger().view());
-        first.service().host_ceremony(&house.admin.identity, &view).unwrap();
-        for custodian in [0, 1] {
-            first.service().take_share(&house.offer(&first, custodian), &view).await.unwrap();
-        }
+        let first = house.node(2);
+        opens(&house, &first).await.unwrap();
         let visit = first.service().visit(Some(&house.admin.der), Operation::SealAll);
         first.service().seal_all(&visit, ()).await.unwrap();
         house.kill(3);
