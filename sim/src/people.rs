@@ -206,8 +206,11 @@ impl Custodian<'_> {
         let (id, index) = (self.key().ceremony, self.index());
         let ask = self.ask(&self.share(), self.key(), index);
         let last = self.scene.promises.threshold.brings(id, index);
-        self.scene.promises.sealed.brings(index, self.scene.trace.moment(), last);
+        let opens = self.scene.promises.sealed.brings(index, self.scene.trace.moment(), last);
         let answer = self.offer(self.holder, ask).await;
+        if opens {
+            self.scene.promises.sealed.came(self.scene.trace.moment());
+        }
         if let Some(answer) = &answer {
             self.scene.promises.threshold.brought(id, index, answer);
         }

@@ -16,8 +16,10 @@ pub struct Sealed {
     board: Arc<Board>,
     /// Since when each must be, and whether it may have to hear of it first.
     closed: Mutex<BTreeMap<NodeId, (Moment, Heard)>>,
-    /// When a share last came that may have completed a ceremony.
+    /// When a share last came, or was given up, that may have completed a ceremony.
     opening: Mutex<Option<Duration>>,
+    /// Such shares on their way: one that left before a sealing may come after it.
+    coming: Mutex<usize>,
     /// In which life each was seen last.
     lives: Mutex<BTreeMap<NodeId, u64>>,
     threshold: usize,
@@ -46,6 +48,7 @@ impl Sealed {
             board,
             closed: Mutex::default(),
             opening: Mutex::default(),
+            coming: Mutex::default(),
             lives: Mutex::default(),
             threshold: threshold.into(),
             brought: Mutex::default(),
@@ -71,7 +74,7 @@ impl Sealed {
     }
 
     fn close(&self, nodes: &[NodeId], began: Moment, how: (Moment, Heard)) {
-        if self.opening.lock().is_some_and(|last| last >= began.at) {
+        if *self.coming.lock() > 0 || self.opening.lock().is_some_and(|last| last >= began.at) {
             return;
         }
         let mut closed = self.closed.lock();
@@ -91,16 +94,25 @@ impl Sealed {
     }
 
     /// A true share is on its way; `last`: it may complete its ceremony. Whoever is sealed may open from now on, if as many
-    /// as it takes were brought since the region was sealed.
-    pub fn brings(&self, index: u8, now: Moment, last: bool) {
+    /// as it takes were brought since the region was sealed. Whether that is so; it is on its way until `came` then.
+    pub fn brings(&self, index: u8, now: Moment, last: bool) -> bool {
         let mut brought = self.brought.lock();
         brought.push((index, now));
         let floor = *self.floor.lock();
         let fresh: BTreeSet<u8> = brought.iter().filter(|(_, at)| floor.is_none_or(|f| *at > f)).map(|b| b.0).collect();
-        if last && fresh.len() >= self.threshold {
+        let opens = last && fresh.len() >= self.threshold;
+        if opens {
+            *self.coming.lock() += 1;
             *self.opening.lock() = Some(now.at);
             self.closed.lock().clear();
         }
+        opens
+    }
+
+    /// A share that may open was answered, or nobody waits for its answer any more.
+    pub fn came(&self, now: Moment) {
+        *self.coming.lock() -= 1;
+        *self.opening.lock() = Some(now.at);
     }
 
     /// A node has answered, or refused, a request of the data plane: when it had it, when it handed the answer over, and how
@@ -143,7 +155,8 @@ mod tests {
             sealed.asked(NodeId(1), (moment(4), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
             sealed.brings(1, moment(5), false);
-            sealed.brings(2, moment(6), true);
+            assert!(sealed.brings(2, moment(6), true));
+            sealed.came(moment(6));
             sealed.asked(NodeId(1), (moment(7), None), Duration::ZERO, true);
             sealed.closed(&[NodeId(1)], moment(5), moment(7));
             sealed.lives(NodeId(1), 2, moment(8));
@@ -182,11 +195,27 @@ mod tests {
             let sealed = Sealed::new(board.clone(), 2);
             sealed.brings(1, moment(1), false);
             sealed.closed_all(&[NodeId(1)], moment(2), moment(3));
-            sealed.brings(2, moment(4), true);
+            assert!(!sealed.brings(2, moment(4), true));
             sealed.asked(NodeId(1), (moment(5), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
-            sealed.brings(1, moment(6), true);
+            assert!(sealed.brings(1, moment(6), true));
             sealed.asked(NodeId(1), (moment(7), None), Duration::ZERO, true);
+            assert_eq!(board.broken().len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_share_that_left_before_a_sealing_may_come_after_it() {
+        on_a_board(|board| {
+            let sealed = Sealed::new(board.clone(), 2);
+            sealed.brings(1, moment(1), false);
+            assert!(sealed.brings(2, moment(2), true));
+            sealed.closed(&[NodeId(1)], moment(5), moment(6));
+            sealed.asked(NodeId(1), (moment(8), None), Duration::ZERO, true);
+            assert_eq!(board.broken(), []);
+            sealed.came(moment(9));
+            sealed.closed(&[NodeId(1)], moment(10), moment(11));
+            sealed.asked(NodeId(1), (moment(12), None), Duration::ZERO, true);
             assert_eq!(board.broken().len(), 1);
         });
     }
