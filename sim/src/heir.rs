@@ -28,7 +28,7 @@ pub async fn one_goes_on_alone(scene: &Arc<Scene>) -> bool {
     let dice = scene.dice("heir");
     let house = &scene.house;
     let Some(heir) = dice.pick(&house.sound()).copied().filter(|_| dice.once_in(3)) else { return false };
-    let Some(before) = generation(scene, heir) else { return false };
+    let Some(before) = house.generation(heir) else { return false };
     scene.trace.tell(0, &format!("node {heir} is all that is left"));
     for id in house.all().into_iter().filter(|id| *id != heir) {
         // Whoever was off when the heir joined, and knows none but those who are lost, can hear of nothing any more.
@@ -39,11 +39,11 @@ pub async fn one_goes_on_alone(scene: &Arc<Scene>) -> bool {
     house.inherits(heir);
     let since = scene.trace.elapsed();
     // It is off in between.
-    while generation(scene, heir).is_none_or(|now| now == before) && scene.trace.elapsed() - since < BEGINS_WITHIN {
-        Asking { scene, heir, dice: &dice }.goes_on().await;
+    while house.generation(heir).is_none_or(|now| now == before) && scene.trace.elapsed() - since < BEGINS_WITHIN {
+        Asking::of(scene, heir, &dice).goes_on().await;
         tokio::time::sleep(LOOK).await;
     }
-    let begun = generation(scene, heir) == Some(before + 1);
+    let begun = house.generation(heir) == Some(before + 1);
     scene.board.expect(Promise::Liveness, begun, || format!("node {heir} alone begins no generation"));
     true
 }
@@ -61,22 +61,21 @@ pub async fn another_comes_back(scene: &Arc<Scene>) {
     scene.board.expect(Promise::Roster, !house.is_back(back), || format!("node {back} does not hear that it has left"));
 }
 
-/// Of the newest header link that a node has; none while it is off.
-fn generation(scene: &Scene, node: NodeId) -> Option<u64> {
-    let life = scene.house.life(node)?;
-    life.node.ledger().view().head().map(|link| link.header.generation)
-}
-
 /// A node that asks for a mandate, as its people see it.
-struct Asking<'a> {
+pub struct Asking<'a> {
     scene: &'a Arc<Scene>,
     heir: NodeId,
     dice: &'a Dice,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// Asked by that node.
+    pub fn of(scene: &'a Arc<Scene>, heir: NodeId, dice: &'a Dice) -> Self {
+        Asking { scene, heir, dice }
+    }
+
     /// One attempt, as far as it comes: a node that is off, or has its mandate already, is waited for.
-    async fn goes_on(&self) {
+    pub async fn goes_on(&self) {
         let Some(life) = self.life().filter(|life| life.node.ledger().alone().is_none()) else { return };
         drop(life);
         let errand = Errand { guest: &self.scene.root, ..self.errand(Operation::BeginRecovery) };

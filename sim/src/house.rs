@@ -100,6 +100,33 @@ struct Dwelling {
 }
 
 impl Dwelling {
+    /// Of a node that is off, on a disk with nothing on it.
+    fn new(plan: &Plan, trace: &Arc<Trace>, number: u64, belongs: bool) -> Dwelling {
+        let (key, der) = node_papers(plan.seed, NodeId(number));
+        let disk = SimDisk::seeded(trace.clone(), number_of(plan.seed, &format!("disk {number}")));
+        Dwelling {
+            disk,
+            key,
+            der,
+            life: None,
+            nascent: None,
+            lives: 0,
+            lost: None,
+            wiped: false,
+            set_back: false,
+            off: false,
+            excused: false,
+            astray: None,
+            hurt: false,
+            belongs,
+            counts: belongs,
+            ticket: None,
+            inherits: false,
+            back: false,
+            may_refuse: false,
+        }
+    }
+
     /// Whether it stands on the disk that it should, as far as anybody knows.
     fn on_its_own_disk(&self) -> bool {
         !self.wiped && !self.set_back
@@ -133,31 +160,7 @@ impl House {
         hub: Arc<Hub>,
         founder: Identity,
     ) -> Arc<House> {
-        let dwelling = |n| {
-            let (key, der) = node_papers(plan.seed, NodeId(n));
-            let disk = SimDisk::seeded(trace.clone(), number_of(plan.seed, &format!("disk {n}")));
-            Dwelling {
-                disk,
-                key,
-                der,
-                life: None,
-                nascent: None,
-                lives: 0,
-                lost: None,
-                wiped: false,
-                set_back: false,
-                off: false,
-                excused: false,
-                astray: None,
-                hurt: false,
-                belongs: n <= plan.nodes,
-                counts: n <= plan.nodes,
-                ticket: None,
-                inherits: false,
-                back: false,
-                may_refuse: false,
-            }
-        };
+        let dwelling = |n| Dwelling::new(plan, &trace, n, n <= plan.nodes);
         let dwellings = (1..=plan.nodes + plan.newcomers).map(|n| (NodeId(n), dwelling(n))).collect();
         let dice = Dice::of(plan.seed, "house");
         Arc::new(House {
@@ -212,6 +215,29 @@ impl House {
     /// A node is about to leave for good: it may end by itself, and is not started again.
     pub fn retires(&self, id: NodeId) {
         self.lose(id, RETIRES);
+    }
+
+    /// A host that was never in any cluster comes, to go on with a snapshot. It knows where everybody was.
+    pub fn settles(&self) -> NodeId {
+        let number = self.plan.nodes + self.plan.newcomers + 1;
+        let dwelling = Dwelling::new(&self.plan, &self.trace, number, true);
+        self.dwellings.lock().insert(NodeId(number), dwelling);
+        NodeId(number)
+    }
+
+    /// A node is gone with its disk, and nobody speaks of it any more.
+    pub async fn is_gone(&self, id: NodeId) {
+        self.crash(id).await;
+        self.lose(id, "is gone with all others");
+        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
+            (dwelling.belongs, dwelling.counts) = (false, false);
+        }
+    }
+
+    /// The generation that a node has come to; none while it is off, or belongs to no cluster.
+    pub fn generation(&self, id: NodeId) -> Option<u64> {
+        let life = self.life(id)?;
+        life.node.ledger().view().head().map(|link| link.header.generation)
     }
 
     /// A node may end, to go on alone.
@@ -457,10 +483,13 @@ impl House {
     }
 
     fn config(&self, node: NodeId, identity: SigningKey, ticket: Option<&str>) -> NodeConfig {
-        // Who comes later is named in nobody's configuration, and names nobody.
-        let founders = (1..=self.plan.nodes).map(NodeId);
-        let founds = node.0 <= self.plan.nodes;
-        let known = founders.filter(|_| founds).chain([node]);
+        // Who comes later is named in nobody's configuration, and names nobody; who comes last names all that there were.
+        let others = match node.0 {
+            founder if founder <= self.plan.nodes => self.plan.nodes,
+            newcomer if newcomer <= self.plan.nodes + self.plan.newcomers => 0,
+            last => last - 1,
+        };
+        let known = (1..=others).map(NodeId).chain([node]);
         NodeConfig {
             node,
             cluster: "sim".parse().expect("a good name"),

@@ -42,8 +42,10 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::LowDegree | Mutant::DuplicateCounts | Mutant::ShareNotChecked => Promise::Threshold,
         Mutant::MandateOfTooFew => Promise::Threshold,
         Mutant::PageAfterAnswer | Mutant::RefusalNotPaged => Promise::Audit,
-        Mutant::DiskNotCompared | Mutant::RetiredStillHeard | Mutant::OpenedAlone => Promise::Roster,
-        Mutant::SignatureNotVerified | Mutant::SupersededStillSigns => Promise::Forged,
+        Mutant::DiskNotCompared | Mutant::RetiredStillHeard | Mutant::OpenedAlone | Mutant::OthersNotLookedFor => {
+            Promise::Roster
+        }
+        Mutant::SignatureNotVerified | Mutant::SupersededStillSigns | Mutant::FileNotVerified => Promise::Forged,
         Mutant::NonceFromCounter => Promise::Nonces,
         Mutant::ContextNotBound | Mutant::StreamEndNotFlagged => Promise::Ciphertexts,
         Mutant::RecordInClear => Promise::Clear,

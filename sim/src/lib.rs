@@ -15,6 +15,7 @@ pub mod heir;
 pub mod history;
 pub mod house;
 pub mod hunt;
+mod last_file;
 pub mod network;
 pub mod papers;
 pub mod people;

@@ -6,6 +6,7 @@ use crate::faults::{FELT_MAX, strike, usual_disk, usual_weather};
 use crate::heir::{another_comes_back, one_goes_on_alone};
 use crate::history::{Ask, Seen};
 use crate::house::{House, Life};
+use crate::last_file::{keep_one, nothing_else_is_left};
 use crate::network::{Hub, Weather};
 use crate::papers::Guest;
 use crate::people::{custody, found};
@@ -163,6 +164,7 @@ async fn story(wish: Wish) -> Report {
         stage.trouble(wish.without).await;
         stage.calm().await;
         stage.reckon().await;
+        stage.end_of_all().await;
     }
     if wish.canary {
         stage.scene.board.broke(Promise::Sound, "the canary, which must be told".into());
@@ -174,7 +176,8 @@ async fn story(wish: Wish) -> Report {
 struct Stage {
     scene: Arc<Scene>,
     heard: Arc<Heard>,
-    background: Vec<JoinHandle<()>>,
+    supervisor: JoinHandle<()>,
+    onlooker: JoinHandle<()>,
 }
 
 impl Stage {
@@ -189,8 +192,8 @@ impl Stage {
         for id in house.all() {
             house.start(id).await;
         }
-        let background = vec![tokio::spawn(house.supervise()), tokio::spawn(look_on(scene.clone()))];
-        Stage { scene, heard, background }
+        let (supervisor, onlooker) = (tokio::spawn(house.supervise()), tokio::spawn(look_on(scene.clone())));
+        Stage { scene, heard, supervisor, onlooker }
     }
 
     async fn found(&self) -> bool {
@@ -213,6 +216,7 @@ impl Stage {
         if scene.plan.manners.stranger {
             busy.push(tokio::spawn(Stranger::new(scene, self.heard.clone()).work()));
         }
+        busy.push(tokio::spawn(keep_one(scene.clone())));
         let registrar = tokio::spawn(replace_some(scene.clone()));
         let striking = tokio::spawn(strike(scene.clone(), without));
         tokio::time::sleep(scene.plan.length).await;
@@ -340,6 +344,15 @@ impl Stage {
         scene.over.store(true, Ordering::Relaxed);
     }
 
+    /// When all is judged, the cluster may be lost but for a snapshot. What comes then goes on from an earlier time: only what
+    /// is said of it is judged.
+    async fn end_of_all(&self) {
+        self.onlooker.abort();
+        let people = tokio::spawn(custody(self.scene.clone(), 2));
+        nothing_else_is_left(&self.scene).await;
+        people.abort();
+    }
+
     /// Waits until every node has applied what any of them has by now.
     async fn all_come_to_the_furthest(&self) {
         let lives = self.scene.house.lives();
@@ -444,7 +457,8 @@ impl Stage {
     }
 
     fn report(self, trace: &Arc<Trace>) -> Report {
-        self.background.iter().for_each(JoinHandle::abort);
+        self.supervisor.abort();
+        self.onlooker.abort();
         for panic in PANICS.take() {
             self.scene.board.broke(Promise::Sound, panic);
         }

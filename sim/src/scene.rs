@@ -4,6 +4,7 @@ use crate::dice::{Dice, seed_of};
 use crate::eye::Eye;
 use crate::history::{Ask, Deed};
 use crate::house::House;
+use crate::last_file::LastFile;
 use crate::papers::{CustodianPapers, Guest, custodian};
 use crate::plan::{Kind, Plan};
 use crate::promises::Board;
@@ -137,6 +138,8 @@ pub struct Scene {
     pub keys: Vec<KeyName>,
     /// Whether clients are to stop.
     pub over: AtomicBool,
+    /// A snapshot that somebody keeps.
+    pub last_file: Mutex<Option<LastFile>>,
     deeds: Mutex<Vec<Deed>>,
     rights: Mutex<Vec<RightsChange>>,
     tally: Mutex<Tally>,
@@ -170,6 +173,7 @@ impl Scene {
             clients,
             keys,
             over: AtomicBool::new(false),
+            last_file: Mutex::default(),
             deeds: Mutex::default(),
             rights: Mutex::default(),
             tally: Mutex::default(),

@@ -62,6 +62,10 @@ mutants! {
     SupersededStillSigns "superseded-still-signs";
     /// One custodian too few gives a mandate.
     MandateOfTooFew "mandate-of-too-few";
+    /// A snapshot in a file is believed whoever has signed it.
+    FileNotVerified "file-not-verified";
+    /// A node asks for leave to go on alone although others live.
+    OthersNotLookedFor "others-not-looked-for";
     /// A node that goes on alone is opened before its generation begins.
     OpenedAlone "opened-alone";
     /// A node that was retired is still listened to.

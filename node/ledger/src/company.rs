@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 pub enum Company {
     /// Most voters of its roster answer.
     Voters,
+    /// That voter answers, and this node does not vote: it was given a snapshot, or was still on its way in. Who votes has
+    /// its disk, and no less than this one.
+    Survivor(NodeId),
     /// This node has a mandate, and that voter, which was away when it was given, is back. It may have found others to go on
     /// with whom this node does not reach.
     Back(NodeId),
@@ -81,11 +84,14 @@ fn judge(asking: &Asking<'_>, said: &[Said]) -> Option<Company> {
     let reached: BTreeSet<NodeId> = voters.intersection(&reached.collect()).copied().filter(|n| *n != node).collect();
     let is_most = |count: usize| count > voters.len() / 2;
     let with_this_one = reached.len() + usize::from(voters.contains(&node));
-    // Whoever has carried its mandate out votes with nobody any more.
-    let Some(mandate) = alone else { return is_most(with_this_one).then_some(Company::Voters) };
     if is_most(reached.len()) {
         return Some(Company::Voters);
     }
+    if let Some(survivor) = reached.first().filter(|_| !voters.contains(&node)) {
+        return Some(Company::Survivor(*survivor));
+    }
+    // Whoever has carried its mandate out votes with nobody any more.
+    let Some(mandate) = alone else { return is_most(with_this_one).then_some(Company::Voters) };
     let longer = |end| said.iter().filter(themselves).find(|said| said.log_end > end);
     if let Some(longer) = ended(mandate).and_then(longer) {
         return Some(Company::Longer(longer.from.claims));
@@ -120,18 +126,23 @@ mod tests {
 
     /// What keeps node 1 of three from going on, whose log ends at entry 10.
     fn kept(mandated: bool, said: &[Said]) -> Option<Company> {
+        keeps(1, mandated, said)
+    }
+
+    /// What keeps that node from going on, of a cluster of nodes 1 to 3.
+    fn keeps(node: u64, mandated: bool, said: &[Said]) -> Option<Company> {
         let roster = Roster::first([1, 2, 3].map(member).into());
         let mandate = Mandate {
             lineage: Lineage([1; 32]),
             generation: 2,
-            heir: member(1),
+            heir: member(node),
             ground: Ground::Survivor(LogPlace { term: 1, leader: 1, index: 10 }),
             head: Digest([1; 32]),
             nonce: [1; 16],
             expires: UnixMs(1),
         };
         let alone = mandated.then_some(&mandate);
-        judge(&Asking { node: NodeId(1), generation: 1, roster: &roster, alone }, said)
+        judge(&Asking { node: NodeId(node), generation: 1, roster: &roster, alone }, said)
     }
 
     #[test]
@@ -148,6 +159,16 @@ mod tests {
         assert_eq!(kept(true, &[says(2, 11)]), Some(Company::Longer(NodeId(2))));
         let stranger = Said { from: PeerCertificate { key: VerifyingKey([9; 32]), claims: NodeId(2) }, ..says(2, 11) };
         assert_eq!(kept(true, &[stranger]), None, "whoever that is, it is not that node");
+    }
+
+    #[test]
+    fn who_has_nothing_but_a_snapshot_gives_way_to_any_voter() {
+        for mandated in [false, true] {
+            assert_eq!(keeps(4, mandated, &[]), None);
+            assert_eq!(keeps(4, mandated, &[says(5, 10)]), None, "nobody of that cluster");
+            assert_eq!(keeps(4, mandated, &[says(3, 1)]), Some(Company::Survivor(NodeId(3))));
+            assert_eq!(keeps(4, mandated, &[says(3, 1), says(2, 1)]), Some(Company::Voters));
+        }
     }
 
     #[test]

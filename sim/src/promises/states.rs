@@ -48,6 +48,14 @@ impl States {
         }
     }
 
+    /// Hears what state a snapshot was cut of.
+    pub fn kept(&self, node: NodeId, sequence: u64, shared: Digest) {
+        let was = self.seen.lock().by_sequence.get(&sequence).copied();
+        self.board.expect(Promise::States, was.is_none_or(|(_, was)| was == shared), || {
+            format!("node {node} has saved a state that no node was in at sequence {sequence}")
+        });
+    }
+
     /// Hears of a node whose memory was hurt after the entry `since`: no checkpoint of a later one can agree with it.
     pub fn astray(&self, node: NodeId, since: u64, agreed: Option<u64>) {
         self.board.expect(Promise::States, agreed.is_none_or(|agreed| agreed <= since), || {

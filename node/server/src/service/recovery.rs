@@ -11,6 +11,7 @@ use claviger_core::decide;
 use claviger_core::failure::{Cause, Failure, Refused, Why};
 use claviger_core::mandate::{Gathering, Ground, Mandate, SignedMandate};
 use claviger_core::name::{Digest, Identity, NodeId, Signature};
+use claviger_core::planted;
 use claviger_core::policy::Cluster;
 use claviger_core::policy::action::{BeginRecovery, ConsentToRecovery, GetRecovery, RestoreSnapshot};
 use claviger_core::roster::{Custodians, Member, Role};
@@ -177,11 +178,15 @@ impl Service {
 
     /// Refuses where somebody can be reached who goes on with that chain, or could.
     async fn is_left(&self, chain: &Chain) -> Result<(), Failure> {
-        let Some(company) = self.ledger.company(chain).await else { return Ok(()) };
+        let company = self.ledger.company(chain).await;
+        let Some(company) = company.filter(|_| !planted!(OthersNotLookedFor)) else { return Ok(()) };
         tracing::warn!(?company, "this node is not the one to go on alone");
         let wanted = match company {
             Company::Voters => LOST,
             Company::Longer(_) => LONGER,
+            Company::Survivor(_) => {
+                "a cluster that has lost all voters: one lives and is the one to go on, its log says which"
+            }
             Company::Back(_) => {
                 "a node whose other voters are lost: one has come back, and may have found another, its log says which"
             }
