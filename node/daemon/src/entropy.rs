@@ -20,6 +20,9 @@ use zeroize::Zeroize;
 const RESEED_BYTES_MAX: u64 = 1 << 20;
 /// Seconds that one seed of the system serves.
 const RESEED_SECONDS_MAX: i64 = 1;
+/// The calendar, to the kernel's tick: what is read for each nonce must cost nothing. It does not stand still while the
+/// machine is suspended; where somebody sets it, forward or back, the generator is seeded again.
+const CLOCK: ClockId = ClockId::RealtimeCoarse;
 const KEY_BYTES: usize = 32;
 const BUFFER_BYTES: usize = 1_024;
 
@@ -42,7 +45,7 @@ struct Generator {
     /// Where the bytes begin that nobody has had; behind it stands nothing but zeros.
     unused: usize,
     drawn_bytes: u64,
-    /// By the clock that counts suspension, in seconds; none before the first.
+    /// By [`CLOCK`], in seconds; none before the first.
     seeded_at: Option<i64>,
 }
 
@@ -53,7 +56,7 @@ impl Generator {
     }
 
     fn fill(&mut self, out: &mut [u8]) {
-        let now = clock_gettime(ClockId::Boottime).tv_sec;
+        let now = clock_gettime(CLOCK).tv_sec;
         if self.stale(now) {
             self.seed(now);
         }
@@ -131,7 +134,7 @@ mod tests {
     /// A generator that believes it was just seeded, with a known key.
     fn known() -> Generator {
         let mut g = Generator::unseeded();
-        (g.key, g.seeded_at) = ([7; KEY_BYTES], Some(clock_gettime(ClockId::Boottime).tv_sec));
+        (g.key, g.seeded_at) = ([7; KEY_BYTES], Some(clock_gettime(CLOCK).tv_sec));
         g
     }
 

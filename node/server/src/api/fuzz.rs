@@ -1,7 +1,7 @@
 //! What must hold of our words, whatever protobuf they were read from.
 
 use super::words;
-use crate::service::{BATCH_ITEMS_MAX, PIECE_BYTES_MAX, Piece, PipelineAsk};
+use crate::service::{BATCH_ITEMS_MAX, PIECE_BYTES_MAX, Piece, PipelineAsk, PipelineItem};
 use claviger_core::envelope::{OVERHEAD_BYTES, PLAINTEXT_BYTES_MAX};
 use claviger_core::failure::Failure;
 use claviger_proto::v1;
@@ -12,6 +12,15 @@ fn asked<M: Message + Default + Clone, T>(bytes: &[u8], parse: fn(M) -> Result<T
     let message = M::decode(bytes).ok()?;
     let ask = parse(message.clone()).ok()?;
     Some((message, ask))
+}
+
+/// An item of a stream, of which one came before that named the same key, as it mostly is.
+fn item(frame: v1::PipelineRequest) -> Result<PipelineItem, Failure> {
+    let mut names = words::Names::default();
+    let first = words::pipeline_item(frame.clone(), &mut names);
+    let second = words::pipeline_item(frame, &mut names);
+    assert!(first.is_ok() == second.is_ok(), "what came before it decides whether it is read");
+    second
 }
 
 /// Requests that are answered one by one.
@@ -74,7 +83,7 @@ pub(crate) fn many(bytes: &[u8]) {
     }
     let _ = asked(bytes, words::batch_decrypt);
     let _ = asked(bytes, words::batch_re_encrypt);
-    if let Some((given, item)) = asked::<v1::PipelineRequest, _>(bytes, words::pipeline_item) {
+    if let Some((given, item)) = asked::<v1::PipelineRequest, _>(bytes, item) {
         let same = matches!(
             (given.ask, &item.ask),
             (Some(v1::pipeline_request::Ask::Encrypt(_)), PipelineAsk::Encrypt(_))
@@ -117,7 +126,7 @@ pub(crate) fn understood(bytes: &[u8]) -> bool {
     asked(bytes, words::encrypt).is_some()
         || asked(bytes, words::decrypt).is_some()
         || asked(bytes, words::batch_encrypt).is_some()
-        || asked(bytes, words::pipeline_item).is_some()
+        || asked(bytes, item).is_some()
         || asked(bytes, words::set_role).is_some()
         || asked(bytes, words::create_key).is_some()
         || asked(bytes, words::list_keys).is_some()

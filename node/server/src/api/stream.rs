@@ -47,7 +47,8 @@ pub(super) fn file(cut: SnapshotFile) -> impl Stream<Item = Result<Vec<u8>, Fail
 
 /// The frames of a pipeline, taken apart. A failure is a frame that cannot be read, and the last.
 pub(super) fn items(frames: Streaming<v1::PipelineRequest>) -> impl Stream<Item = Result<PipelineItem, Failure>> {
-    frames.map(|frame| words::pipeline_item(frame.map_err(|_| UNREADABLE)?))
+    let mut names = words::Names::default();
+    frames.map(move |frame| words::pipeline_item(frame.map_err(|_| UNREADABLE)?, &mut names))
 }
 
 /// The frames of a stream to be sealed. What is not the end of it in order, as a connection that broke, is no end but a

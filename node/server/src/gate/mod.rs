@@ -28,6 +28,19 @@ struct Kept {
     seen_at: AtomicU64,
 }
 
+/// What a caller is judged by at one view.
+pub struct Standing {
+    rights: Rights,
+    seal: SealView,
+}
+
+impl Standing {
+    /// Leave to do `A`.
+    pub fn authorise<A: Action>(&self, on: A::On) -> Result<Permit<A>, Failure> {
+        Ok(judge(&self.rights, on, self.seal)?)
+    }
+}
+
 /// The node's gate.
 pub struct Gate {
     founders: Vec<Identity>,
@@ -48,6 +61,11 @@ impl Gate {
         view: &LedgerView,
         opened: Option<&Opened>,
     ) -> Result<Permit<A>, Failure> {
+        self.standing(caller, view, opened)?.authorise(on)
+    }
+
+    /// What a caller is judged by at `view`.
+    pub fn standing(&self, caller: &Caller, view: &LedgerView, opened: Option<&Opened>) -> Result<Standing, Failure> {
         let seal = match (view.head(), opened) {
             (None, _) => SealView::Unfounded,
             (Some(_), None) => SealView::Sealed,
@@ -57,7 +75,7 @@ impl Gate {
             SealView::Unfounded => Rights::before_founding(&self.founders, caller),
             SealView::Sealed | SealView::Open => self.rights(caller, view, opened)?,
         };
-        Ok(judge(&rights, on, seal)?)
+        Ok(Standing { rights, seal })
     }
 
     /// Lets go of all kept rights: the records came anew.

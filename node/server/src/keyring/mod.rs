@@ -25,6 +25,7 @@ use claviger_core::{planted, rarely};
 use claviger_ledger::LedgerView;
 use claviger_world::entropy::{self, Entropy};
 use parking_lot::{Mutex, RwLock};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,14 +98,14 @@ pub struct ReEncrypted {
 
 /// Where keys are used: what the node holds while it is open, the records of one reading, its stopwatch and its chance.
 pub struct Bench<'a> {
-    /// What the node holds.
-    pub opened: &'a Opened,
-    /// The records.
-    pub view: &'a LedgerView,
+    opened: &'a Opened,
+    view: &'a LedgerView,
     /// By the stopwatch that counts suspension.
-    pub now: Duration,
+    now: Duration,
     /// Where salts and nonces are drawn.
-    pub entropy: &'a dyn Entropy,
+    entropy: &'a dyn Entropy,
+    /// The key that was used last. It stays as it is: so do the records.
+    last: RefCell<Option<Arc<Key>>>,
 }
 
 impl Vault {
@@ -203,20 +204,22 @@ impl Key {
     }
 
     /// A message key under a salt that may still serve, else under a fresh one; and which of its messages this is.
-    fn message_key(&self, material: &Material, now: Duration, entropy: &dyn Entropy) -> (Arc<MessageKey>, u32) {
+    /// Of the primary version, `number`.
+    fn message_key(&self, bench: &Bench<'_>, number: u32) -> Result<(Arc<MessageKey>, u32), Failure> {
         let mut salted = self.salted.lock();
         if let Some(current) = &mut *salted
             && current.messages < SALT_MESSAGES_MAX
-            && now.saturating_sub(current.since) < SALT_AGE_MAX
+            && bench.now.saturating_sub(current.since) < SALT_AGE_MAX
             && !rarely!("a salt is drawn early")
         {
             current.messages += 1;
-            return (current.key.clone(), current.messages);
+            return Ok((current.key.clone(), current.messages));
         }
-        let salt = if planted!(NonceFromCounter) { Fresh::drawn([0; 32]) } else { entropy::fresh(entropy) };
-        let key = Arc::new(MessageKey::fresh(material, salt));
-        *salted = Some(Salted { key: key.clone(), messages: 1, since: now });
-        (key, 1)
+        let material = self.material(bench.opened, bench.view, number)?;
+        let salt = if planted!(NonceFromCounter) { Fresh::drawn([0; 32]) } else { entropy::fresh(bench.entropy) };
+        let key = Arc::new(MessageKey::fresh(&material, salt));
+        *salted = Some(Salted { key: key.clone(), messages: 1, since: bench.now });
+        Ok((key, 1))
     }
 }
 
@@ -232,8 +235,7 @@ pub fn encrypt(
 ) -> Result<Encrypted, Failure> {
     let key = bench.key(permit.key())?;
     let version = key.record.encrypting()?.number;
-    let material = key.material(bench.opened, bench.view, version)?;
-    let (message_key, message) = key.message_key(&material, bench.now, bench.entropy);
+    let (message_key, message) = key.message_key(bench, version)?;
     let nonce: Fresh<12> = if planted!(NonceFromCounter) { counted(message) } else { entropy::fresh(bench.entropy) };
     let ciphertext = message_key
         .seal(plaintext.expose(), context, nonce)
@@ -279,9 +281,20 @@ pub fn re_encrypt(
     Ok(ReEncrypted { ciphertext, version, source_version: clear.version })
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    /// With what the node holds, the records of one reading, when that was taken by the stopwatch, and chance.
+    pub fn new(opened: &'a Opened, view: &'a LedgerView, now: Duration, entropy: &'a dyn Entropy) -> Self {
+        Bench { opened, view, now, entropy, last: RefCell::default() }
+    }
+
     fn key(&self, name: &KeyName) -> Result<Arc<Key>, Failure> {
-        self.opened.vault.key(self.opened, self.view, name)
+        let mut last = self.last.borrow_mut();
+        if let Some(key) = last.as_ref().filter(|key| key.record.name == *name) {
+            return Ok(key.clone());
+        }
+        let key = self.opened.vault.key(self.opened, self.view, name)?;
+        *last = Some(key.clone());
+        Ok(key)
     }
 
     /// Opens a ciphertext of a key that the caller has leave for.

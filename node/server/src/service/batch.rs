@@ -2,12 +2,13 @@
 
 use super::crypto::{ATTEMPTS_MAX, DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
 use super::items::{Items, Keys};
-use super::{ReadAsk, Reading, Service, Visit};
+use super::judge::Judge;
+use super::{ReadAsk, Service, Visit};
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use claviger_core::failure::{Failure, Refused, Why};
 use claviger_core::page::OutcomeWord;
 use claviger_core::policy::action::{BatchDecrypt, BatchEncrypt, BatchReEncrypt};
-use claviger_core::policy::{Action, Caller, Cluster};
+use claviger_core::policy::{Action, Cluster};
 
 /// Items of one batch, at most.
 pub const BATCH_ITEMS_MAX: usize = 100;
@@ -85,7 +86,7 @@ impl Service {
         for _ in 0..ATTEMPTS_MAX {
             let reading = self.reading(ask.read).await?;
             let _leave = self.permit::<A>(visit.caller()?, Cluster, &reading)?;
-            let answers = self.each(visit.caller()?, &ask.items, &reading);
+            let answers = each(&Judge::new(self, visit.caller()?, &reading), &ask.items);
             if self.within(reading.age_limit()) {
                 visit.rests_on(&reading);
                 visit.items_came_to(answers.iter().map(OutcomeWord::of));
@@ -94,17 +95,12 @@ impl Service {
         }
         Err(Why::Overloaded.into())
     }
+}
 
-    fn each<U: KeyUse>(
-        &self,
-        caller: &Caller,
-        items: &[Result<U, Failure>],
-        reading: &Reading,
-    ) -> Vec<Result<U::Done, Failure>> {
-        let one = |item: &Result<U, Failure>| match item {
-            Ok(ask) => ask.attempt(self, caller, reading),
-            Err(why) => Err(why.clone()),
-        };
-        items.iter().map(one).collect()
-    }
+fn each<U: KeyUse>(judge: &Judge<'_>, items: &[Result<U, Failure>]) -> Vec<Result<U::Done, Failure>> {
+    let one = |item: &Result<U, Failure>| match item {
+        Ok(ask) => ask.attempt(judge),
+        Err(why) => Err(why.clone()),
+    };
+    items.iter().map(one).collect()
 }

@@ -12,6 +12,7 @@ use super::berths::Berth;
 use super::crypto::ATTEMPTS_MAX;
 use super::idle::{Touched, Watched};
 use super::items::Keys;
+use super::judge::Judge;
 use super::{ReadAsk, Reading, Service, Visit};
 pub use crate::keyring::ChunkCourse;
 use crate::keyring::{self, StreamKey};
@@ -79,13 +80,6 @@ pub trait StreamStart: Send + Sync + 'static {
     fn begin(&self, judge: &Judge<'_>) -> Result<Self::Course, Failure>;
 }
 
-/// Who judges whether a stream may begin: the service, by one reading.
-pub struct Judge<'a> {
-    service: &'a Service,
-    caller: &'a Caller,
-    reading: &'a Reading,
-}
-
 impl StreamStart for EncryptStreamAsk {
     type Course = StreamSealer;
     fn name(&self) -> &KeyName {
@@ -95,8 +89,7 @@ impl StreamStart for EncryptStreamAsk {
         self.min_revision
     }
     fn begin(&self, judge: &Judge<'_>) -> Result<StreamSealer, Failure> {
-        let permit = judge.service.permit(judge.caller, self.name.clone(), judge.reading)?;
-        keyring::begin_sealing(&judge.service.bench(judge.reading)?, permit, &self.context)
+        keyring::begin_sealing(judge.bench()?, judge.permit(self.name.clone())?, &self.context)
     }
 }
 
@@ -109,8 +102,7 @@ impl StreamStart for DecryptStreamAsk {
         self.min_revision
     }
     fn begin(&self, judge: &Judge<'_>) -> Result<StreamOpener, Failure> {
-        let permit = judge.service.permit(judge.caller, self.name.clone(), judge.reading)?;
-        keyring::begin_opening(&judge.service.bench(judge.reading)?, permit, &self.header, &self.context)
+        keyring::begin_opening(judge.bench()?, judge.permit(self.name.clone())?, &self.header, &self.context)
     }
 }
 
@@ -157,7 +149,7 @@ impl Service {
         for _ in 0..ATTEMPTS_MAX {
             let read = ReadAsk { min_revision: ask.min_revision(), allow_stale_ms: 0 };
             let reading = self.reading(read).await?;
-            let course = ask.begin(&Judge { service: self, caller, reading: &reading })?;
+            let course = ask.begin(&Judge::new(self, caller, &reading))?;
             if self.within(reading.age_limit()) {
                 visit.rests_on(&reading);
                 return Ok(self.chunks((caller.clone(), ask.name().clone()), course, &reading, pieces, berth));
@@ -284,10 +276,10 @@ where
         self.visit().known()?;
         self.service.answered(C::CHUNK)?;
         let reading = self.service.reading(ReadAsk::default()).await?;
-        let bench = self.service.bench(&reading)?;
         let judge = || {
-            let permit = self.service.permit::<C::Leave>(&self.caller, self.name.clone(), &reading)?;
-            keyring::stream_key(&bench, permit, &self.header).map(Arc::new)
+            let judge = Judge::new(&self.service, &self.caller, &reading);
+            let permit = judge.permit::<C::Leave>(self.name.clone())?;
+            keyring::stream_key(judge.bench()?, permit, &self.header).map(Arc::new)
         };
         let key = match self.first_key.clone().filter(|_| planted!(StreamRightsOnce)) {
             Some(first) => first,

@@ -2,14 +2,15 @@
 //! same.
 
 use super::items::Keys;
+use super::judge::Judge;
 use super::{ReadAsk, Reading, Service, Visit};
 use crate::keyring::{self, Bench, Decrypted, Encrypted, ReEncrypted};
 use claviger_core::envelope::Context;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::KeyName;
 use claviger_core::planted;
+use claviger_core::policy::Operation;
 use claviger_core::policy::action::{Decrypt, Encrypt, ReEncrypt};
-use claviger_core::policy::{Caller, Operation};
 use claviger_core::secret::SecretBytes;
 use claviger_world::runtime;
 use std::time::Duration;
@@ -72,7 +73,7 @@ pub(crate) trait KeyUse: Send + Sync {
     /// How fresh its reading must be.
     fn read(&self) -> ReadAsk;
     /// Judges and does it. Nothing is handed over before the reading's age was looked at.
-    fn attempt(&self, service: &Service, caller: &Caller, reading: &Reading) -> Result<Self::Done, Failure>;
+    fn attempt(&self, judge: &Judge<'_>) -> Result<Self::Done, Failure>;
 }
 
 impl KeyUse for EncryptAsk {
@@ -87,9 +88,9 @@ impl KeyUse for EncryptAsk {
     fn read(&self) -> ReadAsk {
         self.read
     }
-    fn attempt(&self, service: &Service, caller: &Caller, reading: &Reading) -> Result<Encrypted, Failure> {
-        let permit = service.permit::<Encrypt>(caller, self.name.clone(), reading)?;
-        keyring::encrypt(&service.bench(reading)?, permit, &self.plaintext, &self.context)
+    fn attempt(&self, judge: &Judge<'_>) -> Result<Encrypted, Failure> {
+        let permit = judge.permit::<Encrypt>(self.name.clone())?;
+        keyring::encrypt(judge.bench()?, permit, &self.plaintext, &self.context)
     }
 }
 
@@ -105,9 +106,9 @@ impl KeyUse for DecryptAsk {
     fn read(&self) -> ReadAsk {
         self.read
     }
-    fn attempt(&self, service: &Service, caller: &Caller, reading: &Reading) -> Result<Decrypted, Failure> {
-        let permit = service.permit::<Decrypt>(caller, self.name.clone(), reading)?;
-        keyring::decrypt(&service.bench(reading)?, permit, &self.ciphertext, &self.context)
+    fn attempt(&self, judge: &Judge<'_>) -> Result<Decrypted, Failure> {
+        let permit = judge.permit::<Decrypt>(self.name.clone())?;
+        keyring::decrypt(judge.bench()?, permit, &self.ciphertext, &self.context)
     }
 }
 
@@ -129,11 +130,11 @@ impl KeyUse for ReEncryptAsk {
     fn read(&self) -> ReadAsk {
         self.read
     }
-    fn attempt(&self, service: &Service, caller: &Caller, reading: &Reading) -> Result<ReEncrypted, Failure> {
-        let from = service.permit::<ReEncrypt>(caller, self.name.clone(), reading)?;
-        let to = service.permit::<Encrypt>(caller, self.to().clone(), reading)?;
+    fn attempt(&self, judge: &Judge<'_>) -> Result<ReEncrypted, Failure> {
+        let from = judge.permit::<ReEncrypt>(self.name.clone())?;
+        let to = judge.permit::<Encrypt>(self.to().clone())?;
         let contexts = (&self.context, self.new_context.as_ref().unwrap_or(&self.context));
-        keyring::re_encrypt(&service.bench(reading)?, from, to, &self.ciphertext, contexts)
+        keyring::re_encrypt(judge.bench()?, from, to, &self.ciphertext, contexts)
     }
 }
 
@@ -171,7 +172,7 @@ impl Service {
             if planted!(CacheFilledLate) {
                 runtime::sleep(DAWDLING).await;
             }
-            let done = ask.attempt(self, visit.caller()?, &reading)?;
+            let done = ask.attempt(&Judge::new(self, visit.caller()?, &reading))?;
             if self.within(reading.age_limit()) {
                 visit.rests_on(&reading);
                 return Ok((done, reading.sequence()));
@@ -182,11 +183,6 @@ impl Service {
 
     /// Where keys are used, by a reading: that the node is sealed, if it is.
     pub(super) fn bench<'a>(&'a self, reading: &'a Reading) -> Result<Bench<'a>, Failure> {
-        Ok(Bench {
-            opened: reading.opened()?,
-            view: &reading.view,
-            now: self.world.clock.awake_and_asleep(),
-            entropy: &*self.world.entropy,
-        })
+        Ok(Bench::new(reading.opened()?, &reading.view, reading.taken_at, &*self.world.entropy))
     }
 }

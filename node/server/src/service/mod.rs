@@ -13,6 +13,7 @@ mod crypto;
 mod idle;
 mod items;
 mod join;
+mod judge;
 mod keys;
 mod members;
 mod pipeline;
@@ -55,7 +56,7 @@ use crate::node::{NodeConfig, World};
 use crate::seal::{Expecting, FoundAsk, Founded, OpenCeremony, Opened, Seal, Sealings};
 use claviger_core::failure::{Failure, Refused, Why};
 use claviger_core::planted;
-use claviger_core::policy::{Action, Caller, Operation, Permit, Rule};
+use claviger_core::policy::{Action, Caller, Operation, Permit, Rule, SealView};
 use claviger_ledger::{Ledger, LedgerView, Restored, Revision, Unavailable};
 use claviger_world::watch;
 use std::sync::Arc;
@@ -107,6 +108,8 @@ pub struct Service {
 pub(crate) struct Reading {
     pub(crate) view: LedgerView,
     pub(crate) opened: Option<Arc<Opened>>,
+    /// When it was taken, by the clock that counts suspension.
+    pub(crate) taken_at: Duration,
     limit: AgeLimit,
 }
 
@@ -168,7 +171,7 @@ impl Service {
 
     /// What this node shows now: no older than what was waited for. Holds the keys, and so must not wait for anything.
     pub(crate) fn read_now(&self, limit: AgeLimit) -> Reading {
-        Reading { view: self.ledger.view(), opened: self.seal.opened().ok(), limit }
+        Reading { view: self.ledger.view(), opened: self.seal.opened().ok(), taken_at: self.now(), limit }
     }
 
     fn has(&self, revision: u64) -> bool {
@@ -196,9 +199,19 @@ impl Service {
 
     /// Refuses what a node that has come so far never answers, before it waits for a quorum that may not be there.
     pub(crate) fn answered(&self, operation: Operation) -> Result<(), Failure> {
-        let rule = Rule::of(operation).ok_or(Failure::Denied)?;
-        Ok(rule.answered(self.seal.view(&self.ledger.view()))?)
+        answered_as(operation, self.seal_view())
     }
+
+    /// How this node stands now.
+    pub(crate) fn seal_view(&self) -> SealView {
+        self.seal.view(&self.ledger.view())
+    }
+}
+
+/// Refuses what a node never answers that stands so.
+pub(crate) fn answered_as(operation: Operation, seal: SealView) -> Result<(), Failure> {
+    let rule = Rule::of(operation).ok_or(Failure::Denied)?;
+    Ok(rule.answered(seal)?)
 }
 
 /// What is wanted of a caller who was promised more than there is.

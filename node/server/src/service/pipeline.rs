@@ -10,13 +10,14 @@ mod gather;
 use self::gather::Gather;
 use super::crypto::{ATTEMPTS_MAX, DecryptAsk, EncryptAsk, KeyUse, ReEncryptAsk};
 use super::items::Keys;
+use super::judge::Judge;
 use super::visit::{Audited, Made};
-use super::{AgeLimit, ReadAsk, Reading, STALE_MS_MAX, Service, Visit};
+use super::{AgeLimit, ReadAsk, Reading, STALE_MS_MAX, Service, Visit, answered_as};
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use claviger_core::failure::{Failure, Why};
 use claviger_core::planted;
 use claviger_core::policy::action::Pipeline as MayPipeline;
-use claviger_core::policy::{Caller, Cluster, Operation};
+use claviger_core::policy::{Caller, Cluster, Operation, SealView};
 use claviger_world::disk::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Stream, StreamExt};
@@ -188,8 +189,10 @@ impl Service {
         let (mut made, mut asks) = (Vec::with_capacity(together), Vec::with_capacity(together));
         {
             let reading = group.limit.clone().map(|limit| self.read_now(limit));
+            let judged = reading.as_ref().map(|reading| (reading, Judge::new(&self, &caller, reading)));
             for Item { id, ask, visit, bytes, times } in group.items.drain(..together) {
-                let answer = self.answer_item(&caller, &visit, &ask, &reading);
+                let answer = judged.as_ref().map_err(|why| (*why).clone());
+                let answer = answer.and_then(|(reading, judge)| answer_item(&visit, &ask, reading, judge));
                 made.push(Made { visit, answer });
                 asks.push((id, ask, bytes, times + 1));
             }
@@ -199,32 +202,9 @@ impl Service {
         (asks.into_iter().zip(made).map(through).collect(), group)
     }
 
-    fn answer_item(
-        &self,
-        caller: &Caller,
-        visit: &Visit,
-        ask: &PipelineAsk,
-        reading: &Result<Reading, Failure>,
-    ) -> Result<(PipelineDone, u64), Failure> {
-        let reading = reading.as_ref().map_err(Clone::clone)?;
-        let done = match ask {
-            PipelineAsk::Encrypt(Ok(ask)) => PipelineDone::Encrypted(ask.attempt(self, caller, reading)?),
-            PipelineAsk::Decrypt(Ok(ask)) => PipelineDone::Decrypted(ask.attempt(self, caller, reading)?),
-            PipelineAsk::ReEncrypt(Ok(ask)) => PipelineDone::ReEncrypted(ask.attempt(self, caller, reading)?),
-            PipelineAsk::Encrypt(Err(why)) | PipelineAsk::Decrypt(Err(why)) | PipelineAsk::ReEncrypt(Err(why)) => {
-                return Err(why.clone());
-            }
-        };
-        visit.rests_on(reading);
-        Ok((done, reading.sequence()))
-    }
-
-    /// Refuses what needs no reading to be refused, before it waits for a quorum that may not be there. That the node is
-    /// open is judged again by the reading.
-    fn may_begin(&self, visit: &Visit, ask: &PipelineAsk) -> Result<(), Failure> {
-        visit.known()?;
-        ask.refused().map_or(Ok(()), Err)?;
-        self.answered(visit.operation())
+    /// As it is now.
+    fn arrival(&self) -> Arrival {
+        Arrival { came: self.now(), seal: self.seal_view() }
     }
 
     /// Whether the caller may have no stream any more, by what this node has applied: no older than what an item was just
@@ -234,6 +214,42 @@ impl Service {
         let leave = self.gate.authorise::<MayPipeline>(caller, Cluster, &view, opened.as_deref());
         matches!(leave, Err(Failure::Denied))
     }
+}
+
+/// When items came, and how the node stood then: the same for all that are taken in at once.
+#[derive(Clone, Copy)]
+struct Arrival {
+    /// By the clock that counts suspension.
+    came: Duration,
+    seal: SealView,
+}
+
+impl Arrival {
+    /// Refuses what needs no reading to be refused, before it waits for a quorum that may not be there. That the node is
+    /// open is judged again by the reading.
+    fn may_begin(&self, visit: &Visit, ask: &PipelineAsk) -> Result<(), Failure> {
+        visit.known()?;
+        ask.refused().map_or(Ok(()), Err)?;
+        answered_as(visit.operation(), self.seal)
+    }
+}
+
+fn answer_item(
+    visit: &Visit,
+    ask: &PipelineAsk,
+    reading: &Reading,
+    judge: &Judge<'_>,
+) -> Result<(PipelineDone, u64), Failure> {
+    let done = match ask {
+        PipelineAsk::Encrypt(Ok(ask)) => PipelineDone::Encrypted(ask.attempt(judge)?),
+        PipelineAsk::Decrypt(Ok(ask)) => PipelineDone::Decrypted(ask.attempt(judge)?),
+        PipelineAsk::ReEncrypt(Ok(ask)) => PipelineDone::ReEncrypted(ask.attempt(judge)?),
+        PipelineAsk::Encrypt(Err(why)) | PipelineAsk::Decrypt(Err(why)) | PipelineAsk::ReEncrypt(Err(why)) => {
+            return Err(why.clone());
+        }
+    };
+    visit.rests_on(reading);
+    Ok((done, reading.sequence()))
 }
 
 /// What is known of an item before it is worked on.
@@ -308,13 +324,13 @@ where
         if self.items.is_some() && self.stopping.poll_unpin(cx).is_ready() {
             return self.end_with(Why::Stopping.into());
         }
-        let mut came = None;
+        let mut arrival = None;
         while !self.is_full() {
             let Some(items) = &mut self.items else { break };
             match items.poll_next_unpin(cx) {
                 Poll::Ready(Some(Ok(item))) => {
-                    let came = *came.get_or_insert_with(|| self.service.now());
-                    self.begin(item, came);
+                    let arrival = *arrival.get_or_insert_with(|| self.service.arrival());
+                    self.begin(item, arrival);
                 }
                 Poll::Ready(Some(Err(why))) => self.end_with(why),
                 Poll::Ready(None) => self.items = None,
@@ -342,11 +358,11 @@ where
     }
 
     /// From here on the item has a page, also when the stream is gone before its turn comes.
-    fn begin(&mut self, PipelineItem { id, ask }: PipelineItem, came: Duration) {
-        let (read, item) = self.item(id, Box::new(ask), 0, came);
+    fn begin(&mut self, PipelineItem { id, ask }: PipelineItem, arrival: Arrival) {
+        let (read, item) = self.item(id, Box::new(ask), 0, arrival.came);
         self.bytes += item.bytes;
         self.under_way += 1;
-        self.join(read, item);
+        self.join(read, item, arrival);
     }
 
     fn item(&self, id: u64, ask: Box<PipelineAsk>, times: usize, came: Duration) -> (ReadAsk, Item) {
@@ -357,8 +373,8 @@ where
     }
 
     /// Those that ask for the same freshness share a reading; what is refused without one does not wait.
-    fn join(&mut self, read: ReadAsk, item: Item) {
-        if let Err(why) = self.service.may_begin(&item.visit, &item.ask) {
+    fn join(&mut self, read: ReadAsk, item: Item, arrival: Arrival) {
+        if let Err(why) = arrival.may_begin(&item.visit, &item.ask) {
             return self.refuse(why, read, item);
         }
         match self.come.last_mut() {
@@ -414,8 +430,9 @@ where
         let Through { id, ask, bytes, times, made } = through;
         let last = made.overtaken();
         if times < ATTEMPTS_MAX && matches!(last.overtaken, Some(Why::Overloaded)) {
-            let (read, item) = self.item(id, ask, times, self.service.now());
-            self.join(read, item);
+            let arrival = self.service.arrival();
+            let (read, item) = self.item(id, ask, times, arrival.came);
+            self.join(read, item, arrival);
             return None;
         }
         self.bytes -= bytes;

@@ -1,6 +1,6 @@
 //! Encrypt, decrypt, re-encrypt; in batches and streams of them.
 
-use super::{Parsed, context, key_name, read, wanted};
+use super::{Names, Parsed, context, key_name, read, wanted};
 use crate::api::status;
 use crate::keyring::{Decrypted, Encrypted, ReEncrypted};
 use crate::service::{
@@ -18,11 +18,15 @@ use claviger_proto::v1::{
 };
 
 pub(in crate::api) fn encrypt(ask: v1::EncryptRequest) -> Parsed<EncryptAsk> {
+    encrypt_item(ask, &mut Names::default())
+}
+
+fn encrypt_item(ask: v1::EncryptRequest, names: &mut Names) -> Parsed<EncryptAsk> {
     if ask.plaintext.len() > PLAINTEXT_BYTES_MAX {
         return Err(Refused::TooLong("a plaintext of more than 65,536 bytes").into());
     }
     let plaintext = SecretBytes::take(ask.plaintext.into());
-    Ok(EncryptAsk { name: key_name(&ask.name)?, plaintext, context: context(&ask.context)?, read: read(ask.read) })
+    Ok(EncryptAsk { name: names.read(&ask.name)?, plaintext, context: context(&ask.context)?, read: read(ask.read) })
 }
 
 pub(in crate::api) fn encrypt_done((sealed, revision): (Encrypted, u64)) -> v1::EncryptResponse {
@@ -30,7 +34,11 @@ pub(in crate::api) fn encrypt_done((sealed, revision): (Encrypted, u64)) -> v1::
 }
 
 pub(in crate::api) fn decrypt(ask: v1::DecryptRequest) -> Parsed<DecryptAsk> {
-    let (name, context) = (key_name(&ask.name)?, context(&ask.context)?);
+    decrypt_item(ask, &mut Names::default())
+}
+
+fn decrypt_item(ask: v1::DecryptRequest, names: &mut Names) -> Parsed<DecryptAsk> {
+    let (name, context) = (names.read(&ask.name)?, context(&ask.context)?);
     Ok(DecryptAsk { name, ciphertext: ciphertext(ask.ciphertext.into())?, context, read: read(ask.read) })
 }
 
@@ -46,8 +54,12 @@ pub(in crate::api) fn decrypt_done((clear, revision): (Decrypted, u64)) -> v1::D
 }
 
 pub(in crate::api) fn re_encrypt(ask: v1::ReEncryptRequest) -> Parsed<ReEncryptAsk> {
+    re_encrypt_item(ask, &mut Names::default())
+}
+
+fn re_encrypt_item(ask: v1::ReEncryptRequest, names: &mut Names) -> Parsed<ReEncryptAsk> {
     Ok(ReEncryptAsk {
-        name: key_name(&ask.name)?,
+        name: names.read(&ask.name)?,
         ciphertext: ciphertext(ask.ciphertext.into())?,
         context: context(&ask.context)?,
         destination: destination(&ask.destination)?,
@@ -71,7 +83,8 @@ fn unread(read: Option<v1::ReadOptions>) -> Parsed<()> {
 }
 
 pub(in crate::api) fn batch_encrypt(ask: v1::BatchEncryptRequest) -> Parsed<BatchAsk<EncryptAsk>> {
-    let item = |item: v1::EncryptRequest| unread(item.read).and_then(|()| encrypt(item));
+    let mut names = Names::default();
+    let item = |item: v1::EncryptRequest| unread(item.read).and_then(|()| encrypt_item(item, &mut names));
     BatchAsk::new(ask.requests.into_iter().map(item), read(ask.read))
 }
 
@@ -87,7 +100,8 @@ pub(in crate::api) fn batch_encrypt_done(done: Batched<Encrypted>) -> v1::BatchE
 }
 
 pub(in crate::api) fn batch_decrypt(ask: v1::BatchDecryptRequest) -> Parsed<BatchAsk<DecryptAsk>> {
-    let item = |item: v1::DecryptRequest| unread(item.read).and_then(|()| decrypt(item));
+    let mut names = Names::default();
+    let item = |item: v1::DecryptRequest| unread(item.read).and_then(|()| decrypt_item(item, &mut names));
     BatchAsk::new(ask.requests.into_iter().map(item), read(ask.read))
 }
 
@@ -103,7 +117,8 @@ pub(in crate::api) fn batch_decrypt_done(done: Batched<Decrypted>) -> v1::BatchD
 }
 
 pub(in crate::api) fn batch_re_encrypt(ask: v1::BatchReEncryptRequest) -> Parsed<BatchAsk<ReEncryptAsk>> {
-    let item = |item: v1::ReEncryptRequest| unread(item.read).and_then(|()| re_encrypt(item));
+    let mut names = Names::default();
+    let item = |item: v1::ReEncryptRequest| unread(item.read).and_then(|()| re_encrypt_item(item, &mut names));
     BatchAsk::new(ask.requests.into_iter().map(item), read(ask.read))
 }
 
@@ -119,12 +134,12 @@ pub(in crate::api) fn batch_re_encrypt_done(done: Batched<ReEncrypted>) -> v1::B
 }
 
 /// An error is a frame that is no item; what an item asks amiss is told in its own answer.
-pub(in crate::api) fn pipeline_item(frame: v1::PipelineRequest) -> Parsed<PipelineItem> {
+pub(in crate::api) fn pipeline_item(frame: v1::PipelineRequest, names: &mut Names) -> Parsed<PipelineItem> {
     use pipeline_request::Ask;
     let ask = match frame.ask.ok_or(wanted("encrypt, decrypt or re_encrypt in every frame"))? {
-        Ask::Encrypt(ask) => PipelineAsk::Encrypt(encrypt(ask)),
-        Ask::Decrypt(ask) => PipelineAsk::Decrypt(decrypt(ask)),
-        Ask::ReEncrypt(ask) => PipelineAsk::ReEncrypt(re_encrypt(ask)),
+        Ask::Encrypt(ask) => PipelineAsk::Encrypt(encrypt_item(ask, names)),
+        Ask::Decrypt(ask) => PipelineAsk::Decrypt(decrypt_item(ask, names)),
+        Ask::ReEncrypt(ask) => PipelineAsk::ReEncrypt(re_encrypt_item(ask, names)),
     };
     Ok(PipelineItem { id: frame.id, ask })
 }

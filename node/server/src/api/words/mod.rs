@@ -44,6 +44,21 @@ fn key_name(name: &str) -> Parsed<KeyName> {
     Ok(name.parse()?)
 }
 
+/// The names that come with many items: mostly one, again and again, which is then shared and not made anew.
+#[derive(Default)]
+pub(in crate::api) struct Names {
+    last: Option<KeyName>,
+}
+
+impl Names {
+    fn read(&mut self, name: &str) -> Parsed<KeyName> {
+        if let Some(last) = self.last.as_ref().filter(|last| last.is_written(name)) {
+            return Ok(last.clone());
+        }
+        Ok(self.last.insert(key_name(name)?).clone())
+    }
+}
+
 fn read(read: Option<v1::ReadOptions>) -> ReadAsk {
     read.map_or_else(ReadAsk::default, |r| ReadAsk { min_revision: r.min_revision, allow_stale_ms: r.allow_stale_ms })
 }
@@ -84,4 +99,20 @@ fn timestamp(at: UnixMs) -> prost_types::Timestamp {
     let seconds = i64::try_from(at.0 / 1_000).unwrap_or(i64::MAX);
     let nanos = i32::try_from(at.0 % 1_000 * 1_000_000).unwrap_or(0);
     prost_types::Timestamp { seconds, nanos }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_comes_again_is_shared_and_another_is_itself() {
+        let mut names = Names::default();
+        for name in ["tenants/a/keys/b", "tenants/a/keys/b", "tenants/a/keys/c", "tenants/a/keys/b"] {
+            assert_eq!(names.read(name).unwrap().to_string(), name);
+        }
+        assert!(names.read("tenants/a/keys/").is_err() && names.read("").is_err());
+        let again = names.read("tenants/a/keys/b").unwrap();
+        assert!(std::ptr::eq(again.key.as_str(), names.read("tenants/a/keys/b").unwrap().key.as_str()));
+    }
 }
