@@ -18,6 +18,8 @@ pub(super) struct Platter {
     pub(super) previous: BTreeMap<Key, Option<Bytes>>,
     /// Pairs that no longer match their checksum.
     pub(super) mismatched: BTreeSet<Key>,
+    /// Bits that flipped where a snapshot is taken in: where, what lies there, and what should.
+    pub(super) flipped: Vec<(Key, Bytes, Bytes)>,
     /// Raised by each batch that is settled.
     pub(super) stamp: u64,
     /// Up to which stamp batches survive a crash. Of an honest disk: all.
@@ -84,6 +86,9 @@ impl Platter {
     fn settle_one(&mut self) {
         let Some((_, batch)) = self.waiting.pop_front() else { return };
         self.stamp += 1;
+        if batch.0.iter().any(ends_taking_in) {
+            self.heal();
+        }
         for change in batch.0 {
             match change {
                 Change::Put(space, key, value) => self.set((space, key), Some(value)),
@@ -160,6 +165,7 @@ impl Platter {
         self.values.clear();
         self.previous.clear();
         self.mismatched.clear();
+        self.flipped.clear();
         self.stale.clear();
         self.files.clear();
         self.durable = self.stamp;
@@ -222,6 +228,11 @@ pub(super) fn is_raw(space: Space) -> bool {
         Space::Records | Space::Machine | Space::RecordsOdd | Space::MachineOdd => true,
         Space::Node | Space::Log | Space::Raft => false,
     }
+}
+
+/// Whether a batch says that no snapshot is being taken in any more: it is the state now, or nothing.
+fn ends_taking_in(change: &Change) -> bool {
+    matches!(change, Change::Delete(Space::Raft, key) if key[..] == *b"staged")
 }
 
 /// Whether a batch takes room.
