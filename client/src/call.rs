@@ -44,7 +44,7 @@ struct Shared {
 pub(crate) enum Repeat {
     /// A reading, or a change that carries its request id.
     Always,
-    /// Only while it is certain that no node got it.
+    /// Only while it is certain that no node has done anything.
     Unsent,
 }
 

@@ -80,7 +80,9 @@ impl Journey {
         self.note(endpoint, why, &message);
         self.hope |=
             broken || matches!(why, Why::NoQuorum | Why::Overloaded | Why::Deadline | Why::Unknown | Why::Other);
-        if sent && self.repeat == Repeat::Unsent {
+        // Whoever says that it is sealed, or belongs to no cluster, has done nothing.
+        let done_nothing = !broken && matches!(why, Why::Sealed | Why::NotFounded);
+        if sent && !done_nothing && self.repeat == Repeat::Unsent {
             let why = if broken { Why::Unknown } else { why };
             return Err(Error::Unavailable { why, message, tried: std::mem::take(&mut self.tried) });
         }
@@ -129,5 +131,24 @@ fn telling(why: Why) -> u8 {
         Why::NoQuorum => 4,
         Why::NotFounded => 5,
         Why::Sealed => 6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_done_nothing_ends_no_call() {
+        let goes_on = |why, broken| {
+            let mut journey = Journey::begin(vec![0, 1], Duration::from_secs(5), Repeat::Unsent);
+            let endpoint = "127.0.0.1:1".parse().unwrap();
+            journey.came_to(&endpoint, Attempt::Elsewhere { why, message: String::new(), sent: true, broken }).is_ok()
+        };
+        assert!(goes_on(Why::Sealed, false) && goes_on(Why::NotFounded, false));
+        for (why, broken) in [(Why::Other, false), (Why::Overloaded, false), (Why::Deadline, true), (Why::Sealed, true)]
+        {
+            assert!(!goes_on(why, broken), "{why:?}");
+        }
     }
 }

@@ -91,9 +91,10 @@ impl Client {
             .await
     }
 
-    /// Seals every node. *Once*.
+    /// Seals every node. Said again until a node has done it, or all that are asked are sealed: to seal twice does no harm,
+    /// and not to seal might.
     pub async fn seal_all(&self) -> Result<v1::SealAllResponse, Error> {
         let ask = v1::SealAllRequest {};
-        self.call(Repeat::Unsent, ask, |channel, ask| async move { SealClient::new(channel).seal_all(ask).await }).await
+        self.call(Repeat::Always, ask, |channel, ask| async move { SealClient::new(channel).seal_all(ask).await }).await
     }
 }

@@ -96,6 +96,19 @@ async fn a_seal_is_sent_once_and_to_one_node() {
 }
 
 #[tokio::test]
+async fn everything_is_sealed_by_whoever_can() {
+    let pki = Pki::new();
+    let sealed = node(&pki, 1, always(|| Err(Status::unavailable("sealed"))));
+    let open = node(&pki, 2, always(|| Ok(7)));
+    // Which is asked first is drawn by lot.
+    for done in 1..=8 {
+        let client = client(&pki, &[sealed.address.to_string(), open.address.to_string()], 5_000);
+        assert_eq!(client.seal_all().await.unwrap().seal_epoch, 1);
+        assert_eq!(open.calls().len(), done);
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_hangs_does_not_use_up_the_time_of_the_others() {
     let pki = Pki::new();
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap(); // accepts, and never says a word

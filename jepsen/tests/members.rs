@@ -115,11 +115,17 @@ fn refuses_tickets_that_are_spent_and_changes_that_would_stop_the_cluster() {
         assert!(refused(&cluster, &["promote", "9"]).contains("no member"));
         cluster.join(4).await.unwrap();
         cluster.settled("joined", |nodes| wanted(nodes, 4).is_some()).await.unwrap();
-        // The same ticket under another number, by another node.
+        // The same ticket for another number, and once more on another disk.
         let spent = cluster.folder.join("node-4.ticket");
-        cluster.newcomer(5).unwrap().ticket = Some(spent);
-        cluster.restart(5).await.unwrap();
-        let stranger = cluster.node(5).unwrap();
+        cluster.newcomer(5).unwrap().ticket = Some(spent.clone());
+        assert!(cluster.restart(5).await.unwrap_err().to_string().contains("it is for another number"));
+        cluster.nodes.pop();
+        let again = cluster.node_mut(4).unwrap();
+        again.kill().unwrap();
+        std::fs::remove_dir_all(&again.settings.data).unwrap();
+        again.ticket = Some(spent);
+        cluster.restart(4).await.unwrap();
+        let stranger = cluster.node(4).unwrap();
         let log = loop {
             let log = stranger.log().unwrap();
             if log.contains("did not let this node in") {

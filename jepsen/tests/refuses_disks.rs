@@ -294,7 +294,7 @@ async fn ends_by_name(cluster: &mut Cluster, word: &str) {
     node.start(folder).unwrap();
     let said_before = node.log().unwrap().len();
     let (code, log) = node.wait_end(ENDS_WITHIN).unwrap();
-    assert_ne!(code, 0);
+    assert_eq!(code, 3, "people must look before it is started again");
     let said = &log[said_before..];
     assert!(said.contains(&format!("belongs to {word}")), "the refusal does not say {word:?}: {said}");
 }

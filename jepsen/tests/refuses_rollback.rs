@@ -11,6 +11,8 @@ use std::process::Command;
 use std::time::Duration;
 
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
+/// Status of a node that must not be started again before people have looked.
+const FOR_PEOPLE: i32 = 3;
 /// Whose disk it is.
 const VICTIM: u64 = 3;
 
@@ -58,7 +60,7 @@ fn ends_saying(cluster: &mut Cluster, words: &[&str]) {
     let said_before = node.log().unwrap().len();
     node.start(folder).unwrap();
     let (code, log) = node.wait_end(ENDS_WITHIN).unwrap();
-    assert_ne!(code, 0);
+    assert_eq!(code, FOR_PEOPLE, "{log}");
     for word in words {
         assert!(log[said_before..].contains(word), "the refusal does not say {word:?}: {}", &log[said_before..]);
     }
@@ -122,6 +124,43 @@ fn refuses_tables_that_are_older_than_their_mark() {
         ends_saying(&mut cluster, &["this disk went back in time", "its mark says"]);
         std::fs::remove_dir_all(&own).unwrap();
         std::fs::rename(aside, &own).unwrap();
+        is_back(&mut cluster, &sealed).await;
+    });
+}
+
+/// The audit book's files.
+fn book(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("audit-")).collect()
+}
+
+fn move_all(files: &[PathBuf], to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    files.iter().for_each(|file| std::fs::rename(file, to.join(file.file_name().unwrap())).unwrap());
+}
+
+#[test]
+fn refuses_to_open_over_a_book_that_was_begun_anew() {
+    const LOST: &str = "the audit book does not hold its head in the ledger";
+    alone(async {
+        let mut cluster = opened("new-book").await;
+        let sealed = encrypt(&cluster, VICTIM, WITNESS, b"before").await.unwrap();
+        cluster.node_mut(VICTIM).unwrap().stop(ENDS_WITHIN).unwrap();
+        let (files, aside) = (data(&cluster).join("files"), data(&cluster).with_extension("book"));
+        let pages = book(&files);
+        move_all(&pages, &aside);
+        assert_eq!(cluster.restart(VICTIM).await.unwrap(), SealState::Sealed, "it votes and stores");
+        assert!(cluster.node(VICTIM).unwrap().log().unwrap().contains(LOST), "it says so at once");
+        // Each refusal is a page, so that the new book is the longer.
+        for _ in 0..200 {
+            decrypt_as(&cluster, VICTIM, &cluster.service, WITNESS, &sealed).await.unwrap_err();
+        }
+        assert!(cluster.open().await.unwrap_err().to_string().contains(LOST));
+        goes_on(&cluster, "with").await;
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+
+        move_all(&book(&files), &aside.join("new"));
+        move_all(&book(&aside), &files);
         is_back(&mut cluster, &sealed).await;
     });
 }

@@ -267,9 +267,22 @@ fn key_of(path: &Path) -> Result<KeyPair, Failure> {
     if key.algorithm() == &rcgen::PKCS_ED25519 { Ok(key) } else { Err(files::at(path, "is no Ed25519 key")) }
 }
 
+/// In version 1 of PKCS #8: OpenSSL before 3.2, and what is built on it, does not read the version 2 that rcgen makes.
 fn write_key(path: &Path, key: &KeyPair) -> Result<(), Failure> {
-    files::replace(path, Zeroizing::new(key.serialize_pem()).as_bytes(), Readers::Owner)
+    let der = Zeroizing::new(key.serialize_der());
+    let seed = der.strip_prefix(VERSION_2).and_then(|rest| rest.get(..SEED_BYTES));
+    let seed = seed.ok_or_else(|| Failure::new("the key that was made cannot be written"))?;
+    let whole = Zeroizing::new([VERSION_1, seed].concat());
+    let text = Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", whole.to_vec())));
+    files::replace(path, text.as_bytes(), Readers::Owner)
 }
+
+/// What stands before the seed of an Ed25519 key in PKCS #8 (RFC 8410 §7), without and with the public key behind it.
+const VERSION_1: &[u8] =
+    &[0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const VERSION_2: &[u8] =
+    &[0x30, 0x51, 0x02, 0x01, 0x01, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+const SEED_BYTES: usize = 32;
 
 fn unmade(cause: rcgen::Error) -> Failure {
     Failure::new(format!("the certificate cannot be made: {cause}"))

@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -50,10 +50,12 @@ pub struct Part {
 impl Part {
     /// Makes an empty file beside `path`.
     pub fn create(path: &Path, readers: Readers) -> Result<(File, Part), Failure> {
-        let beside = beside(path)?;
+        let path = place(path)?;
+        let beside = beside(&path)?;
         let mode = if readers == Readers::Owner { 0o600 } else { 0o666 };
-        let file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(|e| at(path, e))?;
-        Ok((file, Part { path: path.to_owned(), beside: Some(beside) }))
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(|e| at(&path, e))?;
+        Ok((file, Part { path, beside: Some(beside) }))
     }
 
     /// Puts it, whole, into its place, where it survives a power cut.
@@ -71,6 +73,19 @@ impl Drop for Part {
         if let Some(beside) = &self.beside {
             let _ = fs::remove_file(beside); // the failure that led here is the one to tell
         }
+    }
+}
+
+/// Where a file is really put: what a link leads to. A device, a pipe or a folder is not replaced by a file.
+fn place(path: &Path) -> Result<PathBuf, Failure> {
+    match fs::metadata(path) {
+        Ok(there) if there.is_file() => path.canonicalize().map_err(|e| at(path, e)),
+        Ok(_) => Err(at(path, "is there, and is no file").next("write to standard output, and redirect that")),
+        Err(e) if e.kind() == ErrorKind::NotFound => match fs::read_link(path) {
+            Ok(target) => place(&path.parent().unwrap_or(Path::new("")).join(target)),
+            Err(_) => Ok(path.to_owned()),
+        },
+        Err(e) => Err(at(path, e)),
     }
 }
 
@@ -104,7 +119,7 @@ pub fn bounded(mut from: impl Read, bytes_max: usize) -> std::io::Result<Option<
         match from.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
@@ -133,6 +148,29 @@ pub fn private_text(path: &Path, bytes_max: usize) -> Result<Zeroizing<String>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_are_followed_and_what_is_no_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (link, target) in [("one", "there"), ("two", "not-yet"), ("three", "two")] {
+            std::os::unix::fs::symlink(target, at(link)).unwrap();
+        }
+        replace(&at("there"), b"old", Readers::Anyone).unwrap();
+        for (link, target) in [("one", "there"), ("two", "not-yet"), ("three", "not-yet")] {
+            replace(&at(link), link.as_bytes(), Readers::Anyone).unwrap();
+            assert!(at(link).symlink_metadata().unwrap().is_symlink(), "{link}");
+            assert_eq!(fs::read(at(target)).unwrap(), link.as_bytes());
+        }
+        std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["loop", "socket", "."] {
+            assert!(replace(&at(name), b"x", Readers::Owner).is_err(), "{name}");
+        }
+        assert!(replace(Path::new("/dev/null"), b"x", Readers::Owner).unwrap_err().message.contains("is no file"));
+        drop(socket);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 7, "nothing is left beside them");
+    }
 
     #[test]
     fn a_private_file_is_its_owners_alone_and_whole() {

@@ -50,6 +50,8 @@ more votes than before. Broken off and given again, it goes on.
 Examples:
   claviger operator replace 3 --with 4 --ticket node4.ticket";
 
+/// Highest number that a node can be configured with.
+const NODE_MAX: u64 = u32::MAX as u64;
 /// How often the status is looked at while a verb waits.
 const LOOK_EACH: Duration = Duration::from_millis(500);
 /// Entries that a node may lack and still count as up to date: what is on its way.
@@ -59,7 +61,7 @@ const NEAR_ENTRIES: u64 = 256;
 #[derive(Args)]
 pub struct Join {
     /// The number that the node will have: one that no node ever had.
-    #[arg(value_name = "N")]
+    #[arg(value_name = "N", value_parser = clap::value_parser!(u64).range(1..=NODE_MAX))]
     node: u64,
     /// Where the ticket is written.
     #[arg(long = "ticket", value_name = "FILE")]
@@ -101,7 +103,7 @@ pub struct Replace {
     #[arg(value_name = "N")]
     node: u64,
     /// The number of the node that comes.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=NODE_MAX))]
     with: u64,
     /// Where the ticket for the new node is written, if it has not joined yet.
     #[arg(long = "ticket", value_name = "FILE")]
@@ -171,7 +173,7 @@ pub async fn join(ask: &Join, settings: &Settings) -> Result<Report, Failure> {
 }
 
 async fn ticket(client: &Client, node: u64, hours: u32, file: &Path) -> Result<u64, Failure> {
-    files::refuse_existing(&[file], false)?;
+    files::refuse_existing(&[file], false).map_err(|why| why.next("choose another place, or remove it"))?;
     let answer = client.create_join_ticket(node, hours * 3_600).await?;
     files::replace(file, format!("{}\n", answer.ticket).as_bytes(), Readers::Owner)?;
     Ok(answer.expires_ms)
@@ -192,11 +194,24 @@ async fn vote(
     patience: &Patience,
     out: &Out,
 ) -> Result<v1::GetClusterStatusResponse, Failure> {
-    if find(&client.cluster_status().await?, node)?.wanted() != v1::MemberRole::Voter {
+    let status = client.cluster_status().await?;
+    if find(&status, node)?.wanted() == v1::MemberRole::Voter {
+        in_place_of.map_or(Ok(()), |other| is_no_voter(&status, node, other))?;
+    } else {
         client.set_member_role(node, v1::MemberRole::Voter, in_place_of.unwrap_or(0)).await?;
         out.progress(&format!("node {node} is to vote; waiting until it has caught up"))?;
     }
     patience.until(client, &format!("the vote of node {node}"), |s| votes(s, node) && !s.moving).await
+}
+
+/// Refuses a node that votes already in the place of another that does: nobody would come, and one would go. Where the other does
+/// not vote any more, the verb was given before.
+fn is_no_voter(status: &v1::GetClusterStatusResponse, node: u64, other: u64) -> Result<(), Failure> {
+    if find(status, other)?.wanted() != v1::MemberRole::Voter {
+        return Ok(());
+    }
+    Err(Failure::new(format!("node {node} votes already, and can take nobody's place"))
+        .next(format!("name one that does not vote; to go on with one voter less: `claviger operator remove {other}`")))
 }
 
 /// Takes a node out for ever.
@@ -206,7 +221,8 @@ pub async fn remove(ask: &Remove, settings: &Settings, out: &Out) -> Result<Repo
 }
 
 async fn retire(client: &Client, node: u64, patience: &Patience, out: &Out) -> Result<Report, Failure> {
-    match find(&client.cluster_status().await?, node)?.wanted() {
+    let status = client.cluster_status().await?;
+    match find(&status, node)?.wanted() {
         v1::MemberRole::Retired => {
             return Ok(Report::new(
                 json!({ "node": node, "unconfirmed": [] }),
@@ -214,6 +230,7 @@ async fn retire(client: &Client, node: u64, patience: &Patience, out: &Out) -> R
             ));
         }
         v1::MemberRole::Voter => {
+            is_not_the_last_open(&status, node)?;
             client.set_member_role(node, v1::MemberRole::Learner, 0).await?;
             out.progress(&format!("node {node} is to vote no more"))?;
         }
@@ -223,6 +240,20 @@ async fn retire(client: &Client, node: u64, patience: &Patience, out: &Out) -> R
     let answer = client.retire_member(node).await?;
     let json = json!({ "node": node, "roster_epoch": answer.roster_epoch, "unconfirmed": answer.unconfirmed });
     Ok(Report::new(json, retired(node, &answer.unconfirmed)))
+}
+
+/// Refuses to take the one node out that is open: whoever is left could serve nobody before custodians have come.
+fn is_not_the_last_open(status: &v1::GetClusterStatusResponse, node: u64) -> Result<(), Failure> {
+    let open = |one: &&v1::NodeStatus| one.reachable && one.state() == v1::SealState::Open;
+    let left = |one: &&v1::NodeStatus| one.node != node && one.wanted() != v1::MemberRole::Retired;
+    let nodes = || status.nodes.iter().filter(open);
+    if nodes().any(|one| one.node == node) && !nodes().any(|one| left(&one)) {
+        return Err(Failure::new(format!(
+            "node {node} is the only one that is open: nobody would be served without it"
+        ))
+        .next("open another one first: `claviger operator unseal`"));
+    }
+    Ok(())
 }
 
 fn retired(node: u64, unconfirmed: &[u64]) -> String {
@@ -237,7 +268,7 @@ fn retired(node: u64, unconfirmed: &[u64]) -> String {
 pub async fn replace(ask: &Replace, settings: &Settings, out: &Out) -> Result<Report, Failure> {
     let client = settings.client()?;
     let status = client.cluster_status().await?;
-    find(&status, ask.node)?;
+    can_replace(&status, ask.node, ask.with)?;
     if !status.nodes.iter().any(|node| node.node == ask.with) {
         if !ask.file.exists() {
             ticket(&client, ask.with, 168, &ask.file).await?;
@@ -254,6 +285,21 @@ pub async fn replace(ask: &Replace, settings: &Settings, out: &Out) -> Result<Re
         out.progress(&format!("node {} votes in the place of node {}", ask.with, ask.node))?;
     }
     retire(&client, ask.node, &ask.patience, out).await
+}
+
+/// Refuses what would put nobody in the place of the old node, which goes for ever.
+fn can_replace(status: &v1::GetClusterStatusResponse, old: u64, new: u64) -> Result<(), Failure> {
+    find(status, old)?;
+    if old == new {
+        return Err(Failure::new(format!("node {old} cannot take its own place"))
+            .next("name a number with --with that no node ever had"));
+    }
+    match find(status, new).map(v1::NodeStatus::wanted) {
+        Ok(v1::MemberRole::Retired) => Err(Failure::new(format!("node {new} is retired, and never comes back"))
+            .next("name a number with --with that no node ever had")),
+        Ok(v1::MemberRole::Voter) => is_no_voter(status, new, old),
+        Ok(v1::MemberRole::Learner | v1::MemberRole::Unspecified) | Err(_) => Ok(()),
+    }
 }
 
 fn find(status: &v1::GetClusterStatusResponse, node: u64) -> Result<&v1::NodeStatus, Failure> {
@@ -335,6 +381,36 @@ mod tests {
         assert!(!caught_up(&status(v1::NodeStatus { reachable: false, ..node(4, false, 10_000) }), 4));
         assert!(!caught_up(&status(node(5, false, 10_000)), 4), "it has not joined");
         assert!(find(&status(node(4, false, 1)), 9).is_err_and(|why| why.message.contains("no member")));
+    }
+
+    #[test]
+    fn refuses_to_put_nobody_in_the_place_of_a_node() {
+        let with = |one: v1::NodeStatus, role: v1::MemberRole| v1::NodeStatus { wanted: role as i32, ..one };
+        let status = |second: v1::MemberRole| v1::GetClusterStatusResponse {
+            nodes: vec![with(node(1, true, 9), v1::MemberRole::Voter), with(node(2, true, 9), second)],
+            ..Default::default()
+        };
+        let (voter, learner) = (status(v1::MemberRole::Voter), status(v1::MemberRole::Learner));
+        assert!(can_replace(&voter, 1, 1).is_err_and(|why| why.message.contains("its own place")));
+        assert!(can_replace(&voter, 1, 2).is_err_and(|why| why.message.contains("votes already")));
+        assert!(can_replace(&status(v1::MemberRole::Retired), 1, 2).is_err_and(|why| why.message.contains("retired")));
+        assert!(can_replace(&voter, 9, 2).is_err_and(|why| why.message.contains("no member")));
+        assert!(can_replace(&learner, 1, 2).is_ok() && can_replace(&voter, 1, 3).is_ok());
+        assert!(can_replace(&learner, 2, 1).is_ok(), "it was broken off after the votes had moved");
+        assert!(is_no_voter(&voter, 2, 1).is_err() && is_no_voter(&learner, 1, 2).is_ok());
+    }
+
+    #[test]
+    fn refuses_to_take_the_only_open_node_out() {
+        let open = |n: u64, state: v1::SealState| v1::NodeStatus { state: state as i32, ..node(n, true, 9) };
+        let status = |second| v1::GetClusterStatusResponse {
+            nodes: vec![open(1, v1::SealState::Open), open(2, second)],
+            ..Default::default()
+        };
+        let one = status(v1::SealState::Sealed);
+        assert!(is_not_the_last_open(&one, 1).is_err_and(|why| why.message.contains("only one that is open")));
+        assert!(is_not_the_last_open(&one, 2).is_ok());
+        assert!(is_not_the_last_open(&status(v1::SealState::Open), 1).is_ok());
     }
 
     #[test]

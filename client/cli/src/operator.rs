@@ -1,7 +1,7 @@
 //! `claviger operator`: founding, opening, sealing, watching.
 
 use crate::custody;
-use crate::failure::Failure;
+use crate::failure::{EXIT_SEALED, Failure};
 use crate::files::{self, Readers};
 use crate::members;
 use crate::offer;
@@ -315,7 +315,13 @@ async fn unseal(ask: &Unseal, settings: &Settings, out: &Out) -> Result<Report, 
 }
 
 async fn seal_all(settings: &Settings) -> Result<Report, Failure> {
-    let answer = settings.client()?.seal_all().await?;
+    let sealed = |failure: Failure| match failure.exit {
+        EXIT_SEALED => failure.next(
+            "every node that was asked is sealed; name all nodes in --addr, and look: `claviger operator status`",
+        ),
+        _ => failure,
+    };
+    let answer = settings.client()?.seal_all().await.map_err(|error| sealed(error.into()))?;
     let json = json!({ "seal_epoch": answer.seal_epoch, "revision": answer.revision });
     Ok(Report::new(json, format!("every node seals itself: seal epoch {}", answer.seal_epoch)))
 }

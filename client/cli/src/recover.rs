@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::offer::{self, bearer};
 use crate::output::{Out, Report};
 use crate::settings::Settings;
-use claviger_client::{Client, Endpoint, v1};
+use claviger_client::{Client, Endpoint, Error, v1};
 use claviger_core::chain::Chain;
 use claviger_core::codec::Canonical;
 use claviger_core::crypto::sha256;
@@ -61,7 +61,7 @@ pub async fn consent(
     let (endpoint, node) = one(settings)?;
     let opened = custody::open_share(share, &custody::read_private(identity)?)?;
     let bearer = bearer(&node, &opened)?;
-    let v1::GetRecoveryResponse { recovery, founding, links, roster } = node.recovery().await?;
+    let v1::GetRecoveryResponse { recovery, founding, links, roster } = node.recovery().await.map_err(not_asked)?;
     let asked = v1::BeginRecoveryResponse { recovery, founding, links, roster };
     let (mandate, chain) = proven(&asked, Some(&opened))?;
     let shown = shown(&mandate, &chain);
@@ -79,13 +79,22 @@ pub async fn consent(
         index: index.into(),
         signature: opened.share.prove(&mandate.challenge(index, &bearer)).to_bytes().into(),
     };
-    let recovery = node.consent_to_recovery(ask).await?.recovery.unwrap_or_default();
+    let recovery = node.consent_to_recovery(ask).await.map_err(not_asked)?.recovery.unwrap_or_default();
     let next = match recovery.given {
         true => format!("the mandate is given: {endpoint} ends now; start it again, and open it as ever"),
         false => progress(&recovery),
     };
     let json = json!({ "mandate": shown.json, "signed": true, "recovery": progress_json(&recovery) });
     Ok(Report::new(json, format!("signed\n{next}")))
+}
+
+/// A mandate is no ceremony, though the node calls both so.
+fn not_asked(error: Error) -> Failure {
+    match &error {
+        Error::Refused { reason, .. } if reason == "no_ceremony" => Failure::new("this node asks for no mandate now")
+            .next("ask the operator: `claviger operator recover` asks for one, where it is still needed"),
+        _ => error.into(),
+    }
 }
 
 /// A custodian agrees to what the operator asked for, and to nothing that came in its place.

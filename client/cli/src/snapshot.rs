@@ -202,14 +202,14 @@ fn report(path: &Path, inspected: &Inspected) -> Report {
     });
     let text = format!(
         "cluster     {cluster}, {region}\nimage       {}\nlineage     {}\ngeneration  {}, {} header links\nrevision    {}\n\
-         time        {} ms since 1970, by cluster time\nstate hash  {}\n            {}\nholds       {counted} records, {} bytes\n\
+         time        {}, by cluster time\nstate hash  {}\n            {}\nholds       {counted} records, {} bytes\n\
          members     {}\nsigned by   node {}\nopened by   {opened_by}",
         header.image(),
         header.lineage,
         header.generation,
         chain.length(),
         header.sequence,
-        header.time.0,
+        header.time,
         header.shared,
         header.local,
         progress.bytes,

@@ -205,7 +205,7 @@ const NAMED: [&str; 10] = [
     "went back in time",
     "the disk failed",
     "the audit book: ",
-    "the audit book is shorter than its head",
+    "the audit book does not hold its head",
     "differs from the cluster's",
     "wanted to truncate applied entries",
     "belongs to",

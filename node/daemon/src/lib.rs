@@ -24,6 +24,8 @@ mod tls;
 mod traffic;
 mod wiring;
 
+use claviger_rocks::OpenFailed;
+use claviger_server::{Ended, StartFailed};
 use claviger_world::clock::Clock;
 use config::{Config, Unseal};
 use std::{error::Error, fmt::Write, net::SocketAddr, path::Path};
@@ -44,13 +46,15 @@ pub fn run(file: &Path, ticket: Option<&Path>) -> Done {
     let config = Config::load(file)?;
     logs::start(&config.log);
     hardening::harden()?;
-    let ticket = ticket.map(tls::ticket).transpose()?;
+    let ticket = ticket.map(|file| tls::ticket(file, config.node.id)).transpose()?;
     wiring::run(config, None, ticket, Around::default())
 }
 
-/// Whether it is why a node ended that must not be started again before people have looked.
+/// Whether it is why a node ended, or did not start, that must not be started again before people have looked.
 pub fn is_for_people(why: &(dyn Error + 'static)) -> bool {
-    why.downcast_ref::<claviger_server::Ended>().is_some_and(|ended| ended.for_people)
+    let damaged = why.downcast_ref::<OpenFailed>().is_some_and(|why| matches!(why, OpenFailed::Damaged { .. }));
+    let refused = why.downcast_ref::<StartFailed>().is_some_and(StartFailed::is_for_people);
+    damaged || refused || why.downcast_ref::<Ended>().is_some_and(|ended| ended.for_people)
 }
 
 /// As [`run`], with something between the node and its disk: for tests of what such a thing may do wrong.

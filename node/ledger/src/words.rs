@@ -226,6 +226,19 @@ impl fmt::Display for StartFailed {
 
 impl std::error::Error for StartFailed {}
 
+impl StartFailed {
+    /// Whether it fails in the same way until people have looked at the disk, or at whose it is.
+    pub fn is_for_people(&self) -> bool {
+        match self {
+            StartFailed::OtherNode { .. }
+            | StartFailed::OtherCluster { .. }
+            | StartFailed::Damaged(_)
+            | StartFailed::WentBack(_) => true,
+            StartFailed::Disk(_) | StartFailed::Config(_) | StartFailed::Raft(_) => false,
+        }
+    }
+}
+
 /// Why a genesis was neither pinned nor abandoned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PinRefused {

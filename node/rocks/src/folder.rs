@@ -42,7 +42,7 @@ impl fmt::Display for OpenFailed {
             OpenFailed::Damaged { folder, cause } => write!(
                 f,
                 "the data folder {} is damaged or was written by a newer release ({cause}); \
-                 do not repair it in place: let the node join again with an empty folder",
+                 do not repair it in place: replace the node",
                 folder.display()
             ),
             OpenFailed::System { path, doing, cause } => write!(f, "{doing} {}: {cause}", path.display()),

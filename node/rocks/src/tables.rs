@@ -148,6 +148,8 @@ fn told(folder: &Folder, cause: &rocksdb::Error) -> OpenFailed {
         (ErrorKind::Corruption | ErrorKind::InvalidArgument | ErrorKind::NotSupported, cause) => {
             OpenFailed::Damaged { folder: path, cause }
         }
+        // The folder is there: it is a file of the database that is not.
+        (ErrorKind::IOError, cause) if cause.contains("No such file") => OpenFailed::Damaged { folder: path, cause },
         (_, cause) => OpenFailed::System { path, doing: "cannot open the database in", cause },
     }
 }

@@ -121,6 +121,17 @@ impl fmt::Display for StartFailed {
 
 impl std::error::Error for StartFailed {}
 
+impl StartFailed {
+    /// Whether it fails in the same way until people have looked at the disk, or at whose it is.
+    pub fn is_for_people(&self) -> bool {
+        match self {
+            StartFailed::Ledger(why) => why.is_for_people(),
+            StartFailed::Book(why) => matches!(why, BookFailed::Broken(_)),
+            StartFailed::Matrix(_) => false,
+        }
+    }
+}
+
 /// A running node.
 pub struct Node {
     service: Arc<Service>,
@@ -175,6 +186,8 @@ impl Node {
         });
         watcher.bind(&service);
         let health = Health::sealed().await;
+        // Told now, and not only when custodians have gathered: the node votes and stores, and will not be opened.
+        let _ = service.book_holds_its_head(&service.ledger.view());
         service.announce();
         keeper::start(&service, health.clone());
         Ok(Node { service, health, ended })

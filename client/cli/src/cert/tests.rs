@@ -41,6 +41,18 @@ fn a_nodes_certificate_says_who_it_is_and_serves_both_ways() {
 }
 
 #[test]
+fn keys_are_in_the_version_of_pkcs8_that_everybody_reads() {
+    let folder = with_ca();
+    line(folder.path(), &format!("{ISSUE} --out @/app --kind service --name app")).unwrap();
+    for file in ["app.key", "ca/ca.key"] {
+        let der = pem::parse(fs::read(folder.path().join(file)).unwrap()).unwrap();
+        assert_eq!((der.tag(), der.contents().len()), ("PRIVATE KEY", VERSION_1.len() + SEED_BYTES), "{file}");
+        assert!(der.contents().starts_with(VERSION_1));
+        key_of(&folder.path().join(file)).unwrap();
+    }
+}
+
+#[test]
 fn a_caller_is_no_server() {
     let folder = with_ca();
     line(folder.path(), &format!("{ISSUE} --out @/app --kind service --name app")).unwrap();

@@ -78,6 +78,8 @@ pub struct BookSummary {
     pub whole_bytes: u64,
     /// Whether the last file ends inside a frame, or in zeroes, as a crash may leave it.
     pub torn: bool,
+    /// Hash of the page that was sought, if it was read.
+    pub found: Option<Digest>,
 }
 
 /// Reads one book, file after file.
@@ -90,6 +92,8 @@ pub struct BookReader {
     head: Option<SignedHead>,
     heads: u64,
     begins: Option<Position>,
+    sought: Option<u64>,
+    found: Option<Digest>,
     file: File,
 }
 
@@ -122,8 +126,15 @@ impl BookReader {
             head: None,
             heads: 0,
             begins: None,
+            sought: None,
+            found: None,
             file: File::default(),
         }
+    }
+
+    /// Notes the hash of the page of that number, should it come.
+    pub fn seeking(self, number: u64) -> Self {
+        BookReader { sought: Some(number), ..self }
     }
 
     /// Reads on. Every whole page goes to `each`, in order.
@@ -166,6 +177,7 @@ impl BookReader {
             begins: self.begins,
             whole_bytes: self.file.whole_bytes,
             torn: self.torn(),
+            found: self.found,
         }
     }
 
@@ -239,6 +251,9 @@ impl BookReader {
         let next = at.next.checked_add(1).ok_or(BookWhy::Gap)?;
         self.at = Some(Position { next, hash: frame.hash, ..at });
         self.pages += 1;
+        if self.sought == Some(page.number) {
+            self.found = Some(frame.hash);
+        }
         each(page);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Files of certificates and keys: read whole, bounded, and refused by name when they are not what they should be.
 
 use super::Facts;
+use claviger_core::name::NodeId;
 use claviger_core::ticket::Ticket;
 use claviger_core::{secret::Secret32, time::UnixMs};
 use rustls::RootCertStore;
@@ -92,10 +93,15 @@ pub fn static_slot(file: &Path) -> Result<Secret32, FileMistake> {
 }
 
 /// A ticket to join a cluster: a secret, in a file that nobody else may read.
-pub fn ticket(file: &Path) -> Result<Ticket, FileMistake> {
+pub fn ticket(file: &Path, node: NodeId) -> Result<Ticket, FileMistake> {
     let text = contents(file, true)?;
     let ticket = std::str::from_utf8(&text).ok().and_then(|text| Ticket::from_text(text).ok());
-    ticket.ok_or_else(|| mistake(file, "wanted a ticket, whole, as `claviger operator join` wrote it"))
+    let ticket = ticket.ok_or_else(|| mistake(file, "wanted a ticket, whole, as `claviger operator join` wrote it"))?;
+    if ticket.node == node {
+        Ok(ticket)
+    } else {
+        Err(mistake(file, "wanted a ticket for this node; it is for another number"))
+    }
 }
 
 fn hex(digit: u8) -> Option<u8> {

@@ -12,7 +12,7 @@ pub(crate) use tags::Tags;
 
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Digest, Lineage, NodeId};
-use claviger_core::page::{BookBroken, BookWriter, Page, Position, SignedHead};
+use claviger_core::page::{BookBroken, BookWriter, Head, Page, Position, SignedHead};
 use claviger_core::rarely;
 use claviger_core::time::UnixMs;
 use claviger_ledger::World;
@@ -77,6 +77,8 @@ struct Writing {
     bytes: u64,
     dirty: bool,
     signed: u64,
+    /// The newest signed head: the number of its page, and that page's hash.
+    head: Option<(u64, Digest)>,
     failed: Option<DiskFailed>,
     last: VecDeque<Page>,
     intents: BTreeSet<Digest>,
@@ -170,8 +172,19 @@ impl Book {
         let mut frame = Vec::new();
         let head = writing.writer.sign(key, now, &mut frame);
         writing.put(&frame)?;
-        writing.signed = newest;
+        (writing.signed, writing.head) = (newest, Some((newest, head.head.hash)));
         Ok(Some(head))
+    }
+
+    /// Whether the book has the page that a head is about, with that hash: it may be another one, begun anew. Reads the files
+    /// back where that is not the newest head.
+    pub fn holds(&self, head: &Head, key: &SigningKey) -> Result<bool, BookFailed> {
+        let (newest, next) = {
+            let writing = self.writing.lock();
+            (writing.head, writing.writer.position().next)
+        };
+        let same = newest == Some((head.number, head.hash));
+        Ok(head.number < next && (same || reopen::holds(&*self.disk, key, head)?))
     }
 
     /// Where the book is.
@@ -209,8 +222,8 @@ impl Writing {
         file.append(&frame)?;
         let (bytes, last) = (frame.len() as u64, VecDeque::new());
         let (signed, failed, intents) = (at.next - 1, None, BTreeSet::new());
-        let full = Vec::new();
-        Ok(Writing { writer, file, full, file_number, bytes, dirty: true, signed, failed, last, intents })
+        let (full, head) = (Vec::new(), None);
+        Ok(Writing { writer, file, full, file_number, bytes, dirty: true, signed, head, failed, last, intents })
     }
 
     fn go_on(ended: reopen::Ended) -> Self {
@@ -222,6 +235,7 @@ impl Writing {
             bytes: ended.bytes,
             dirty: false,
             signed: ended.signed,
+            head: ended.head,
             failed: None,
             last: ended.last,
             intents: ended.intents,
@@ -268,7 +282,7 @@ impl Writing {
         let mut full = std::mem::take(&mut self.full);
         full.push(self.file.clone());
         let (last, intents) = (std::mem::take(&mut self.last), std::mem::take(&mut self.intents));
-        *self = Writing { last, intents, full, signed: self.signed, ..next };
+        *self = Writing { last, intents, full, signed: self.signed, head: self.head, ..next };
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use super::{BookFailed, PREFIX, keep};
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::Digest;
-use claviger_core::page::{BookBroken, BookReader, BookSummary, BookWhy, OutcomeWord, Page, Position};
+use claviger_core::page::{BookBroken, BookReader, BookSummary, BookWhy, Head, OutcomeWord, Page, Position};
 use claviger_world::disk::{AppendFile, Disk};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Ended {
     pub at: Position,
     /// Number of the last page that a head covers; one before the first that was read when there is none.
     pub signed: u64,
+    /// The newest head of those files: the number of its page, and that page's hash.
+    pub head: Option<(u64, Digest)>,
     pub last: VecDeque<Page>,
     pub intents: BTreeSet<Digest>,
 }
@@ -43,10 +45,9 @@ struct Read {
 /// Reads the end of the book. Nothing when there is none yet.
 pub fn reopen(disk: &dyn Disk, key: &SigningKey) -> Result<Option<Ended>, BookFailed> {
     let mut files = VecDeque::new();
-    let mut names: Vec<String> = disk.files()?.into_iter().filter(|name| number(name).is_some()).collect();
-    names.sort_unstable();
+    let mut names = names(disk)?;
     while let Some(name) = names.pop() {
-        files.push_front(Read::all(disk, name, key)?);
+        files.push_front(Read::all(disk, name, BookReader::new(key.public(), None))?);
         let looked_far = files.len() > 1 && files[0].summary.whole_bytes >= LONG_BYTES;
         if looked_far || files.len() == FILES_MAX {
             break;
@@ -64,6 +65,31 @@ pub fn reopen(disk: &dyn Disk, key: &SigningKey) -> Result<Option<Ended>, BookFa
         disk.remove(&name)?;
     }
     ended(files)
+}
+
+/// The files of the book, the newest last.
+fn names(disk: &dyn Disk) -> Result<Vec<String>, BookFailed> {
+    let mut names: Vec<String> = disk.files()?.into_iter().filter(|name| number(name).is_some()).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether the page that a head is about is in the files, with the hash that it says, and all that follows it.
+pub fn holds(disk: &dyn Disk, key: &SigningKey, head: &Head) -> Result<bool, BookFailed> {
+    let (mut names, mut after) = (names(disk)?, None::<Position>);
+    while let Some(name) = names.pop() {
+        let reader = BookReader::new(key.public(), None).seeking(head.number);
+        let BookSummary { position, begins, first, found, .. } = Read::all(disk, name, reader)?.summary;
+        let place = |at: Position| (at.next, at.hash);
+        if after.is_some() && position.map(place) != after.map(place) {
+            return Ok(false);
+        }
+        if found.is_some() || first <= head.number {
+            return Ok(found == Some(head.hash));
+        }
+        after = begins;
+    }
+    Ok(false)
 }
 
 /// The number in a file's name: ten digits. Whatever else lies there is not the book's.
@@ -97,23 +123,25 @@ fn ended(mut files: VecDeque<Read>) -> Result<Option<Ended>, BookFailed> {
     let (mut last, mut intents) = (VecDeque::new(), BTreeSet::new());
     // What lies before the first file that was read was signed long ago.
     let mut signed = files.front().map_or(0, |file| file.summary.first - 1);
+    let mut head = None;
     for file in &mut files {
         file.pages.drain(..).for_each(|page| keep(&mut last, page));
         intents.append(&mut file.intents);
         signed = file.summary.head.map_or(signed, |head| head.head.number);
+        head = file.summary.head.map(|signed| (signed.head.number, signed.head.hash)).or(head);
     }
     let Some(Read { name, file, summary, .. }) = files.pop_back() else { return Ok(None) };
     let Some(at) = summary.position else { return Ok(None) };
     if summary.torn {
-        tracing::warn!(bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
+        tracing::warn!(file = name, left_bytes = summary.whole_bytes, "the audit book's torn tail is cut off");
         file.cut(summary.whole_bytes)?;
     }
     let file_number = number(&name).expect("only such names were taken");
-    Ok(Some(Ended { file, file_number, bytes: summary.whole_bytes, at, signed, last, intents }))
+    Ok(Some(Ended { file, file_number, bytes: summary.whole_bytes, at, signed, head, last, intents }))
 }
 
 impl Read {
-    fn all(disk: &dyn Disk, name: String, key: &SigningKey) -> Result<Read, BookFailed> {
+    fn all(disk: &dyn Disk, name: String, mut reader: BookReader) -> Result<Read, BookFailed> {
         let file = disk.open(&name)?;
         let (mut pages, mut intents) = (VecDeque::new(), BTreeSet::new());
         let mut each = |page: Page| {
@@ -121,7 +149,6 @@ impl Read {
             intents.extend(page.intent.filter(|_| page.outcome == OutcomeWord::Ok));
             keep(&mut pages, page);
         };
-        let mut reader = BookReader::new(key.public(), None);
         let mut offset = 0;
         loop {
             let chunk = file.read_at(offset, CHUNK_BYTES)?;

@@ -1,11 +1,11 @@
 //! A book on files that are cut and changed behind its back, and opened again.
 
-use super::reopen::reopen;
+use super::reopen::{holds, reopen};
 use super::{BookFailed, PREFIX, Writing};
 use crate::memory::MemoryDisk;
 use claviger_core::crypto::SigningKey;
 use claviger_core::name::NodeId;
-use claviger_core::page::{BookReader, BookWhy, OutcomeWord, Page, Position};
+use claviger_core::page::{BookReader, BookWhy, Head, OutcomeWord, Page, Position};
 use claviger_core::time::UnixMs;
 
 /// A disk with nothing but a book.
@@ -14,10 +14,14 @@ struct Shelf(MemoryDisk);
 impl Shelf {
     /// A book of three files with two pages each; heads where `signed` says so, by the number of the page before it.
     fn written(signed: &[u64]) -> Shelf {
+        Shelf::dated(signed, 1)
+    }
+
+    fn dated(signed: &[u64], time: u64) -> Shelf {
         let shelf = MemoryDisk::default();
         let mut writing = Writing::begin(&shelf, Position::first(NodeId(1), None), 1).unwrap();
         for number in 1..=6 {
-            writing.append([page()]).unwrap();
+            writing.append([Page { time: UnixMs(time), ..page() }]).unwrap();
             if signed.contains(&number) {
                 let mut frame = Vec::new();
                 writing.writer.sign(&key(), UnixMs(number), &mut frame);
@@ -42,6 +46,18 @@ impl Shelf {
         self.0.contents()[&format!("{PREFIX}{file:010}")].len()
     }
 
+    /// What a head of that page would say.
+    fn head(&self, number: u64) -> Head {
+        let mut reader = BookReader::new(key().public(), None).seeking(number);
+        for (n, file) in self.0.contents().values().enumerate() {
+            if n > 0 {
+                reader.next_file().unwrap();
+            }
+            reader.feed(file, &mut |_| {}).unwrap();
+        }
+        Head { node: NodeId(1), lineage: None, number, hash: reader.finish().found.unwrap(), time: UnixMs(1) }
+    }
+
     /// How many pages the whole book has, if it verifies.
     fn pages(&self) -> u64 {
         let mut reader = BookReader::new(key().public(), None);
@@ -63,6 +79,27 @@ fn key() -> SigningKey {
 
 fn page() -> Page {
     Page::bare(NodeId(1), UnixMs(1), OutcomeWord::Ok)
+}
+
+#[test]
+fn only_the_book_that_a_head_was_signed_of_holds_it() {
+    let (book, other) = (Shelf::written(&[1, 5]), Shelf::dated(&[6], 2));
+    let held = |shelf: &Shelf, head: &Head| holds(&shelf.0, &key(), head).unwrap();
+    for number in 1..=6 {
+        let head = book.head(number);
+        assert!(held(&book, &head) && !held(&other, &head), "page {number}");
+        let without = |file: u64| {
+            Shelf(MemoryDisk::of_files({
+                let mut files = book.0.contents();
+                files.remove(&format!("{PREFIX}{file:010}"));
+                files
+            }))
+        };
+        assert_eq!(held(&without(1), &head), number > 2, "pages 1 and 2 are in the first file");
+        assert_eq!(held(&without(2), &head), number > 4, "what is before a gap is nobody's");
+        assert_eq!(held(&without(3), &head), number < 5);
+    }
+    assert!(!held(&book, &Head { number: 7, ..book.head(6) }));
 }
 
 #[test]

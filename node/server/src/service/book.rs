@@ -18,6 +18,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 /// Closed pages that wait, at most.
 const CLOSED_KEPT_MAX: usize = 65_536;
+/// What is said of a book that is not the one of which the ledger has a head.
+pub(crate) const LOST_BOOK: &str = "the audit book does not hold its head in the ledger";
 /// Pages that are looked at in one go when the node opens.
 const PAGES_AT_ONCE: usize = 256;
 
@@ -132,13 +134,19 @@ impl Service {
         }
     }
 
-    /// Refuses a book that is shorter than the head which the ledger has of it: somebody put an old one in its place.
+    /// Refuses a book that does not hold what the head says which the ledger has of it: somebody put an old one in its place, or
+    /// none.
     pub(crate) fn book_holds_its_head(&self, view: &LedgerView) -> Result<(), Failure> {
         let place = RecordKey::numbered(Table::AuditHead, self.config.node.0);
         let Some(record) = view.record(&place) else { return Ok(()) };
         let head = SignedHead::from_bytes(&record.value).map_err(|_| Cause("an audit head cannot be read"))?;
-        if self.book.position().next <= head.head.number {
-            return Err(Cause("the audit book is shorter than its head in the ledger").into());
+        let held = self.book.holds(&head.head, &self.config.identity).map_err(|why| {
+            tracing::error!(%why, "the audit book cannot be read back");
+            Cause("the audit book cannot be read back")
+        })?;
+        if !held {
+            tracing::error!(page = head.head.number, "{LOST_BOOK}");
+            return Err(Cause(LOST_BOOK).into());
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(crate) use berths::Berths;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_ITEMS_MAX, BatchAsk, Batched};
 pub(crate) use book::ClosedPages;
+#[cfg(test)]
+pub(crate) use book::LOST_BOOK;
 pub use book::Tail;
 pub use change::RequestStamp;
 pub use chunks::{
