@@ -13,6 +13,7 @@ use crate::house::{House, Life};
 use crate::papers::Guest;
 use crate::promises::Promise;
 use crate::promises::audit::Answered;
+use crate::scene::Scene;
 use claviger_core::envelope::StreamHeader;
 use claviger_core::failure::{Failure, Why};
 use claviger_core::name::NodeId;
@@ -23,6 +24,11 @@ use claviger_world::disk::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// Longest that an operator waits for an answer: a hand-over takes its time.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often an operator looks whether what was asked for has come about.
+pub const LOOK: Duration = Duration::from_millis(500);
 
 /// What a client knows of one visit in the end.
 pub struct Visited<T> {
@@ -50,6 +56,13 @@ pub struct Errand<'a> {
     pub patience: Duration,
     /// The dice of whoever asks.
     pub dice: &'a Dice,
+}
+
+impl<'a> Errand<'a> {
+    /// An operator's.
+    pub fn of_root(scene: &'a Scene, operation: Operation, dice: &'a Dice) -> Errand<'a> {
+        Errand { house: &scene.house, guest: &scene.root, operation, patience: PATIENCE, dice }
+    }
 }
 
 impl Errand<'_> {

@@ -2,7 +2,7 @@
 //! in the next generation. Then one of the others comes back, and must hear that it has left.
 
 use crate::dice::Dice;
-use crate::door::Errand;
+use crate::door::{Errand, LOOK};
 use crate::house::{ASTRAY, Life, WITH_OTHERS};
 use crate::promises::Promise;
 use crate::scene::Scene;
@@ -14,10 +14,6 @@ use claviger_server::service::{ConsentAsk, Recovery};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest that people wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether the generation has begun.
-const LOOK: Duration = Duration::from_millis(500);
 /// Longest until it has.
 const BEGINS_WITHIN: Duration = Duration::from_secs(600);
 /// Longest until whoever comes back has heard of it.
@@ -78,7 +74,7 @@ impl<'a> Asking<'a> {
     pub async fn goes_on(&self) {
         let Some(life) = self.life().filter(|life| life.node.ledger().alone().is_none()) else { return };
         drop(life);
-        let errand = Errand { guest: &self.scene.root, ..self.errand(Operation::BeginRecovery) };
+        let errand = Errand::of_root(self.scene, Operation::BeginRecovery, self.dice);
         let begun = errand
             .run(self.heir, |life, visit| Box::pin(async move { life.node.service().begin_recovery(visit, ()).await }));
         let Some(Ok(mut recovery)) = begun.await.answer else { return };
@@ -107,11 +103,6 @@ impl<'a> Asking<'a> {
         self.scene.house.life(self.heir)
     }
 
-    fn errand(&self, operation: Operation) -> Errand<'_> {
-        let (house, guest) = (&self.scene.house, &self.scene.root);
-        Errand { house, guest, operation, patience: PATIENCE, dice: self.dice }
-    }
-
     fn ask(&self, holder: usize, recovery: &Recovery) -> ConsentAsk {
         let shares = self.scene.shares.get().expect("nobody is lost before the founding");
         let share = Share::from_payload(&shares[holder]).expect("our own share");
@@ -121,8 +112,10 @@ impl<'a> Asking<'a> {
     }
 
     async fn consents(&self, holder: usize, ask: ConsentAsk) -> Option<Result<Recovery, Failure>> {
-        let errand =
-            Errand { guest: &self.scene.custodians[holder].guest, ..self.errand(Operation::ConsentToRecovery) };
+        let errand = Errand {
+            guest: &self.scene.custodians[holder].guest,
+            ..Errand::of_root(self.scene, Operation::ConsentToRecovery, self.dice)
+        };
         let given = errand.run(self.heir, |life, visit| {
             Box::pin(async move { life.node.service().consent_to_recovery(visit, ask).await })
         });

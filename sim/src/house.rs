@@ -1,6 +1,10 @@
 //! The cluster and the world around it: nodes with their disks, papers and clocks, each started as the daemon starts it,
 //! killed as a power cut kills it, and started again as a supervisor would.
 
+mod dwelling;
+mod ends;
+
+use self::dwelling::Dwelling;
 use crate::clock::SkewedClock;
 use crate::dice::{Dice, number_of};
 use crate::disk::SimDisk;
@@ -27,8 +31,6 @@ use std::time::Duration;
 
 /// When the world begins.
 pub const GENESIS_TIME: UnixMs = UnixMs(1_750_000_000_000);
-/// How a node says that what it has stored is not what it had computed.
-const HASH_DIFFERS: &str = "the state's hash is another";
 /// Why a node is lost that leaves the cluster.
 const RETIRES: &str = "it leaves the cluster";
 /// Longest that a start may take before something is wrong with it.
@@ -60,77 +62,6 @@ pub struct Life {
     pub node: Arc<Node>,
     /// Its clock.
     pub clock: Arc<SkewedClock>,
-}
-
-/// What outlives a crash.
-struct Dwelling {
-    disk: SimDisk,
-    key: SigningKey,
-    der: Arc<[u8]>,
-    life: Option<Life>,
-    /// The tasks of a life that has not come to the end of its start.
-    nascent: Option<Arc<Context>>,
-    lives: u64,
-    /// Why it stays off for good.
-    lost: Option<String>,
-    /// Whether its disk was wiped: whoever starts on it is nobody's member.
-    wiped: bool,
-    /// Whether its disk was put back to what it was before: it must end, and say why, as soon as it can ask anybody.
-    set_back: bool,
-    /// Whether somebody means it to be off for now.
-    off: bool,
-    /// Whether a fault has just given it a reason to end by itself, or not to start: until it has started well again.
-    excused: bool,
-    /// After which log entry a bit flipped in its memory: until it ends, or starts well again.
-    astray: Option<u64>,
-    /// Whether its disk was damaged: any reason not to start is a good one.
-    hurt: bool,
-    /// Whether it belongs to the cluster, or is on its way into it.
-    belongs: bool,
-    /// Whether it votes, as far as whoever changes the members knows: of these at most a minority may be lost.
-    counts: bool,
-    /// Its leave to join.
-    ticket: Option<String>,
-    /// Whether it may end to carry a mandate out.
-    inherits: bool,
-    /// Whether it was lost with others, and has come back: it must hear that it has left.
-    back: bool,
-    /// Whether it may refuse a snapshot: a bit flipped of one that it was taking in, or in the memory of whoever sends one.
-    may_refuse: bool,
-}
-
-impl Dwelling {
-    /// Of a node that is off, on a disk with nothing on it.
-    fn new(plan: &Plan, trace: &Arc<Trace>, number: u64, belongs: bool) -> Dwelling {
-        let (key, der) = node_papers(plan.seed, NodeId(number));
-        let disk = SimDisk::seeded(trace.clone(), number_of(plan.seed, &format!("disk {number}")));
-        Dwelling {
-            disk,
-            key,
-            der,
-            life: None,
-            nascent: None,
-            lives: 0,
-            lost: None,
-            wiped: false,
-            set_back: false,
-            off: false,
-            excused: false,
-            astray: None,
-            hurt: false,
-            belongs,
-            counts: belongs,
-            ticket: None,
-            inherits: false,
-            back: false,
-            may_refuse: false,
-        }
-    }
-
-    /// Whether it stands on the disk that it should, as far as anybody knows.
-    fn on_its_own_disk(&self) -> bool {
-        !self.wiped && !self.set_back
-    }
 }
 
 /// All nodes.
@@ -197,9 +128,7 @@ impl House {
 
     /// A newcomer is switched on, with leave to join.
     pub fn admit(&self, id: NodeId, ticket: &str) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            (dwelling.belongs, dwelling.ticket) = (true, Some(ticket.to_owned()));
-        }
+        self.change(id, |dwelling| (dwelling.belongs, dwelling.ticket) = (true, Some(ticket.to_owned())));
     }
 
     /// A newcomer votes in the place of another.
@@ -229,9 +158,7 @@ impl House {
     pub async fn is_gone(&self, id: NodeId) {
         self.crash(id).await;
         self.lose(id, "is gone with all others");
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            (dwelling.belongs, dwelling.counts) = (false, false);
-        }
+        self.change(id, |dwelling| (dwelling.belongs, dwelling.counts) = (false, false));
     }
 
     /// The generation that a node has come to; none while it is off, or belongs to no cluster.
@@ -242,9 +169,7 @@ impl House {
 
     /// A node may end, to go on alone.
     pub fn inherits(&self, id: NodeId) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.inherits = true;
-        }
+        self.change(id, |dwelling| dwelling.inherits = true);
     }
 
     /// Nodes that were lost with others, and stand on their own disks.
@@ -256,9 +181,7 @@ impl House {
 
     /// One of them is started again, though the cluster has gone on without it.
     pub fn comes_back(&self, id: NodeId) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            (dwelling.lost, dwelling.back, dwelling.counts) = (None, true, false);
-        }
+        self.change(id, |dwelling| (dwelling.lost, dwelling.back, dwelling.counts) = (None, true, false));
     }
 
     /// Whether it has not heard yet that it has left.
@@ -322,37 +245,33 @@ impl House {
         self.lives().into_iter().find(leads).map(|life| life.id)
     }
 
+    fn change(&self, id: NodeId, change: impl FnOnce(&mut Dwelling)) {
+        self.dwellings.lock().get_mut(&id).into_iter().for_each(change);
+    }
+
     /// Notes that a fault has given a node a reason to end by itself.
     pub fn excuse(&self, id: NodeId) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.excused = true;
-        }
+        self.change(id, |dwelling| dwelling.excused = true);
     }
 
     /// Takes a node out for good.
     pub fn lose(&self, id: NodeId, why: &str) {
         self.trace.tell(id.0, &format!("is lost for good: {why}"));
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.lost = Some(why.to_owned());
-        }
+        self.change(id, |dwelling| dwelling.lost = Some(why.to_owned()));
     }
 
     /// A bit has flipped in a node's memory.
     pub fn astray(&self, id: NodeId, after: u64) {
         self.trace.tell(id.0, "goes astray: a bit of its memory flips");
         let mut dwellings = self.dwellings.lock();
-        if let Some(dwelling) = dwellings.get_mut(&id) {
-            dwelling.astray = Some(after);
-        }
+        dwellings.get_mut(&id).into_iter().for_each(|dwelling| dwelling.astray = Some(after));
         dwellings.values_mut().for_each(|dwelling| dwelling.may_refuse = true);
     }
 
     /// A sound state has come to a node that had gone astray, with a snapshot.
     pub fn healed(&self, id: NodeId) {
         self.trace.tell(id.0, "a snapshot has brought it back");
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.astray = None;
-        }
+        self.change(id, |dwelling| dwelling.astray = None);
     }
 
     /// Nodes that went astray and have not noticed, and after which log entry they did.
@@ -363,9 +282,7 @@ impl House {
 
     /// The disk of a node that is off was damaged, and stays so. Whether the node starts on it all the same.
     pub async fn starts_hurt(self: &Arc<Self>, id: NodeId, what: &str) -> bool {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.hurt = true;
-        }
+        self.change(id, |dwelling| dwelling.hurt = true);
         self.start(id).await;
         // A life on a disk that was put back is nobody's to see elsewhere; here it counts.
         let starts = self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.life.is_some());
@@ -376,9 +293,7 @@ impl House {
 
     /// A bit of a snapshot that a node was taking in has flipped on its disk.
     pub fn flipped(&self, id: NodeId) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.may_refuse = true;
-        }
+        self.change(id, |dwelling| dwelling.may_refuse = true);
     }
 
     /// Whether it may refuse a snapshot.
@@ -388,9 +303,7 @@ impl House {
 
     /// The disk of a node was put back to what it was before.
     pub fn set_back(&self, id: NodeId) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            (dwelling.set_back, dwelling.hurt) = (true, true);
-        }
+        self.change(id, |dwelling| (dwelling.set_back, dwelling.hurt) = (true, true));
     }
 
     /// Nodes whose disk was put back and that have not said so.
@@ -402,16 +315,12 @@ impl House {
     /// The disk of a node was wiped.
     pub fn wiped(&self, id: NodeId) {
         self.trace.tell(id.0, "its disk was wiped");
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.wiped = true;
-        }
+        self.change(id, |dwelling| dwelling.wiped = true);
     }
 
     /// Whether somebody keeps a node off.
     pub fn keep_off(&self, id: NodeId, off: bool) {
-        if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-            dwelling.off = off;
-        }
+        self.change(id, |dwelling| dwelling.off = off);
     }
 
     /// Switches a node on, as a supervisor would: unless it is on, meant to be off, or lost.
@@ -508,74 +417,6 @@ impl House {
         }
     }
 
-    /// A node that does not start says why: fine for one whose disk was hurt.
-    fn not_started(&self, id: NodeId, context: &Context, why: &StartFailed) {
-        self.hub.leave(&address(id));
-        context.kill();
-        // The process has ended: what its disk had refused it, it may be granted the next time.
-        self.disk(id).crash();
-        self.trace.tell(id.0, &format!("does not start: {why}"));
-        let by_disk = why.to_string().contains("the disk failed");
-        let (good, for_good) = self.dwellings.lock().get_mut(&id).map_or((false, false), |dwelling| {
-            dwelling.nascent = None;
-            let set_back = dwelling.set_back && why.to_string().contains(WENT_BACK);
-            let astray = dwelling.astray.is_some() && why.to_string().contains(HASH_DIFFERS);
-            (dwelling.hurt || astray || (dwelling.excused && by_disk), astray || set_back)
-        });
-        if for_good {
-            self.lose(id, &why.to_string());
-        }
-        self.board.expect(Promise::Sound, good, || format!("node {id} does not start, for no fault: {why}"));
-    }
-
-    /// Waits for the node to end by itself, as the daemon does, and switches it off then.
-    fn watch(self: &Arc<Self>, life: Life) {
-        let (house, (said, saying)) = (self.clone(), tokio::sync::oneshot::channel());
-        let node = life.node.clone();
-        // In the node's context, so that nothing of it is kept when its power is cut.
-        drop(life.context.spawn(async move { said.send(node.ended().await.why) }));
-        let (id, context) = (life.id, Arc::downgrade(&life.context));
-        tokio::spawn(async move {
-            let Ok(why) = saying.await else { return };
-            if context.upgrade().is_some_and(|context| !context.is_dead()) {
-                house.ended(id, &why);
-                house.crash(id).await;
-            }
-        });
-    }
-
-    fn ended(&self, id: NodeId, why: &str) {
-        self.trace.tell(id.0, &format!("ends by itself: {why}"));
-        let (excused, astray) = {
-            let dwellings = self.dwellings.lock();
-            dwellings.get(&id).map_or((false, false), |d| (d.excused, d.astray.is_some()))
-        };
-        let retires = self.dwellings.lock().get(&id).is_some_and(|d| d.lost.as_deref() == Some(RETIRES));
-        if retires && why.contains("was removed from its cluster") {
-            return;
-        }
-        if self.dwellings.lock().get(&id).is_some_and(|d| d.inherits) && why.contains("given their mandate") {
-            return;
-        }
-        if self.is_back(id) && why.contains("was removed from its cluster") {
-            if let Some(dwelling) = self.dwellings.lock().get_mut(&id) {
-                dwelling.back = false;
-            }
-            return self.lose(id, RETIRES);
-        }
-        if self.dwellings.lock().get(&id).is_some_and(|d| d.set_back) && why.contains(WENT_BACK) {
-            return self.lose(id, why);
-        }
-        let by_disk = why.contains("the disk failed") || why.contains("Raft stopped") || why.contains("data folder");
-        if why.contains("differs from the cluster's") || why.contains(HASH_DIFFERS) {
-            self.board.expect(Promise::States, astray, || format!("node {id} ended: {why}"));
-            // Started again it refuses, unless the flip had not come to its disk.
-            return;
-        }
-        let good = excused && by_disk;
-        self.board.expect(Promise::Sound, good, || format!("node {id} ended by itself: {why}"));
-    }
-
     /// Cuts a node's power.
     pub async fn crash(&self, id: NodeId) {
         let context = {
@@ -617,8 +458,6 @@ impl House {
 pub const WITH_OTHERS: &str = "is lost with most others";
 /// Why a node is lost that could not find the one that is left.
 pub const ASTRAY: &str = "is lost with most others, and does not know who is left";
-/// What a node says of a disk that was put back.
-const WENT_BACK: &str = "went back in time";
 
 /// Where a node listens.
 pub fn address(node: NodeId) -> String {

@@ -4,7 +4,7 @@
 
 use crate::clients::Client;
 use crate::dice::{Dice, number_of};
-use crate::door::Errand;
+use crate::door::{Errand, LOOK};
 use crate::heir::Asking;
 use crate::history::Seen;
 use crate::papers::signing_key;
@@ -22,10 +22,6 @@ use futures_util::stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest that people wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether the generation has begun.
-const LOOK: Duration = Duration::from_millis(500);
 /// Longest until it has, and until its node is open.
 const BEGINS_WITHIN: Duration = Duration::from_secs(600);
 /// Ciphertexts from before the file that are opened after it was restored.
@@ -65,7 +61,7 @@ pub async fn keep_one(scene: Arc<Scene>) {
 
 async fn saved(scene: &Arc<Scene>, dice: &Dice) -> Option<Vec<u8>> {
     let node = dice.pick(&scene.house.lives())?.id;
-    let errand = errand(scene, Operation::SaveSnapshot, dice);
+    let errand = Errand::of_root(scene, Operation::SaveSnapshot, dice);
     let saving = errand.run(node, |life, visit| {
         Box::pin(async move {
             let mut cut = life.node.service().save_snapshot(visit, ()).await?;
@@ -111,10 +107,6 @@ fn read(bytes: &[u8]) -> Result<Inspected, claviger_core::snapshot::file::FileBr
     reader.finish()
 }
 
-fn errand<'a>(scene: &'a Arc<Scene>, operation: Operation, dice: &'a Dice) -> Errand<'a> {
-    Errand { house: &scene.house, guest: &scene.root, operation, patience: PATIENCE, dice }
-}
-
 /// Whoever gives a file to a new node.
 struct Restorer<'a> {
     scene: &'a Arc<Scene>,
@@ -130,7 +122,7 @@ impl Restorer<'_> {
         if !self.dice.once_in(2) || !self.is_restored().await || self.scene.house.life(last).is_none() {
             return;
         }
-        let errand = errand(self.scene, Operation::BeginRecovery, self.dice);
+        let errand = Errand::of_root(self.scene, Operation::BeginRecovery, self.dice);
         let begun = errand
             .run(self.new, |life, visit| Box::pin(async move { life.node.service().begin_recovery(visit, ()).await }));
         let begun = matches!(begun.await.answer, Some(Ok(_)));
@@ -182,7 +174,7 @@ impl Restorer<'_> {
 
     async fn restore(&self, bytes: Vec<u8>) -> Option<Result<Restored, Failure>> {
         let pieces: Vec<_> = bytes.chunks(PIECE_BYTES).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
-        let errand = errand(self.scene, Operation::RestoreSnapshot, self.dice);
+        let errand = Errand::of_root(self.scene, Operation::RestoreSnapshot, self.dice);
         let restoring = errand.run(self.new, |life, visit| {
             Box::pin(async move { life.node.service().restore_snapshot(visit, stream::iter(pieces)).await })
         });

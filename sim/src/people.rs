@@ -21,15 +21,12 @@ use claviger_server::service::{Begun, OfferAsk, Offered};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Longest that people wait for one answer: a hand-over takes its time.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Founds the cluster, and gives the oracle its eye. Whether it came to that.
 pub async fn found(scene: &Arc<Scene>) -> bool {
     let dice = scene.dice("founding");
     for _ in 0..20 {
         let ask = found_ask(scene);
-        let errand = errand(scene, Operation::Initialize, &dice);
+        let errand = Errand::of_root(scene, Operation::Initialize, &dice);
         let found = errand
             .run(NodeId(1), |life, visit| Box::pin(async move { life.node.service().initialize(visit, ask).await }));
         if let Some(Ok(founded)) = found.await.answer {
@@ -147,7 +144,7 @@ async fn ceremony(scene: &Arc<Scene>, host: NodeId, dice: &Dice) {
 /// Seals the region through a node. Whether that was acknowledged.
 pub async fn seal_region(scene: &Arc<Scene>, node: NodeId, dice: &Dice) -> bool {
     let began = scene.trace.moment();
-    let errand = errand(scene, Operation::SealAll, dice);
+    let errand = Errand::of_root(scene, Operation::SealAll, dice);
     let sealed = errand.run(node, |life, visit| Box::pin(async move { life.node.service().seal_all(visit, ()).await }));
     let Some(Ok((epoch, _))) = sealed.await.answer else { return false };
     let (all, since) = (scene.house.all(), scene.trace.moment());
@@ -159,7 +156,7 @@ pub async fn seal_region(scene: &Arc<Scene>, node: NodeId, dice: &Dice) -> bool 
 }
 
 async fn begin(scene: &Arc<Scene>, host: NodeId, dice: &Dice) -> Option<Result<Begun, Failure>> {
-    let errand = errand(scene, Operation::BeginUnseal, dice);
+    let errand = Errand::of_root(scene, Operation::BeginUnseal, dice);
     let begun =
         errand.run(host, |life, visit| Box::pin(async move { life.node.service().begin_unseal(visit, ()).await }));
     let begun = begun.await.answer?;
@@ -270,7 +267,7 @@ impl Custodian<'_> {
         let lives = self.scene.house.lives();
         let node = if self.dice.once_in(2) { self.begun.progress.host } else { self.dice.pick(&lives)?.id };
         let guest = &self.scene.custodians[bearer].guest;
-        let errand = Errand { guest, ..errand(self.scene, Operation::OfferShare, self.dice) };
+        let errand = Errand { guest, ..Errand::of_root(self.scene, Operation::OfferShare, self.dice) };
         let offered =
             errand.run(node, |life, visit| Box::pin(async move { life.node.service().offer_share(visit, ask).await }));
         let answer = offered.await.answer?;
@@ -283,8 +280,4 @@ impl Custodian<'_> {
         let said = answer.as_ref().map(|offered| far(&offered.progress)).map_err(Failure::to_string);
         self.scene.trace.tell(0, &format!("custodian {}: {said:?}", self.index()));
     }
-}
-
-fn errand<'a>(scene: &'a Arc<Scene>, operation: Operation, dice: &'a Dice) -> Errand<'a> {
-    Errand { house: &scene.house, guest: &scene.root, operation, patience: PATIENCE, dice }
 }

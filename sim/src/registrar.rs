@@ -2,7 +2,7 @@
 //! after the other, at hours of their own, while everything else goes wrong as planned.
 
 use crate::dice::Dice;
-use crate::door::Errand;
+use crate::door::{Errand, LOOK};
 use crate::house::Life;
 use crate::promises::Promise;
 use crate::scene::Scene;
@@ -22,11 +22,6 @@ use claviger_proto::peer::v1 as pb;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Longest wait for one answer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked whether the cluster has followed.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// Replaces one node after the other, as long as there are newcomers and time.
 pub async fn replace_some(scene: Arc<Scene>) {
@@ -84,7 +79,7 @@ impl Change<'_> {
         let ask = TicketAsk { node: self.newcomer, good_for_ms: TICKET_MS_MAX };
         while !self.scene.is_over() {
             let ask = (ask.clone(), None);
-            let errand = self.errand(Operation::CreateJoinTicket);
+            let errand = Errand::of_root(self.scene, Operation::CreateJoinTicket, self.dice);
             let given = errand.run(self.somebody(), |life, visit| {
                 Box::pin(async move {
                     life.node.service().create_join_ticket(visit, ask).await.map(|(ticket, _)| ticket.to_text())
@@ -101,7 +96,7 @@ impl Change<'_> {
     async fn votes(&self) -> Option<()> {
         let ask = RoleAsk { node: self.newcomer, role: Role::Voter, in_place_of: Some(self.old) };
         while !self.is_in_role(self.newcomer, Role::Voter) {
-            let errand = self.errand(Operation::SetMemberRole);
+            let errand = Errand::of_root(self.scene, Operation::SetMemberRole, self.dice);
             let set = errand.run(self.somebody(), move |life, visit| {
                 Box::pin(async move { life.node.service().set_member_role(visit, (ask, None)).await })
             });
@@ -116,7 +111,7 @@ impl Change<'_> {
         let node = self.old;
         while !self.is_in_role(node, Role::Retired) {
             let before = self.lives();
-            let errand = self.errand(Operation::RetireMember);
+            let errand = Errand::of_root(self.scene, Operation::RetireMember, self.dice);
             let retired = errand.run(self.somebody(), move |life, visit| {
                 Box::pin(async move { life.node.service().retire_member(visit, (node, None)).await })
             });
@@ -236,11 +231,6 @@ impl Change<'_> {
 
     fn somebody(&self) -> NodeId {
         *self.dice.pick(&self.scene.house.counted()).expect("somebody votes")
-    }
-
-    fn errand(&self, operation: Operation) -> Errand<'_> {
-        let (house, guest, dice) = (&self.scene.house, &self.scene.root, self.dice);
-        Errand { house, guest, operation, patience: PATIENCE, dice }
     }
 }
 

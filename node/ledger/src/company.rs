@@ -17,8 +17,8 @@ use std::collections::BTreeSet;
 pub enum Company {
     /// Most voters of its roster answer.
     Voters,
-    /// That voter answers, and this node does not vote: it was given a snapshot, or was still on its way in. Who votes has
-    /// its disk, and no less than this one.
+    /// That node answers, and this one does not vote: it was given a snapshot, or was still on its way in. The other one
+    /// votes, or has come in since: it has its disk, and no less than this one.
     Survivor(NodeId),
     /// This node has a mandate, and that voter, which was away when it was given, is back. It may have found others to go on
     /// with whom this node does not reach.
@@ -36,6 +36,8 @@ struct Said {
     from: PeerCertificate,
     generation: u64,
     mandated: u64,
+    /// Links of its chain.
+    length: u64,
     log_end: LogPlace,
 }
 
@@ -43,6 +45,8 @@ struct Said {
 struct Asking<'a> {
     node: NodeId,
     generation: u64,
+    /// Links of the chain that it would go on from.
+    length: u64,
     roster: &'a Roster,
     /// The mandate that it has carried out: since then it votes with nobody.
     alone: Option<&'a Mandate>,
@@ -55,7 +59,8 @@ impl Acquaint {
         let everybody = self.peers.anybody().into_values();
         let said = join_all(everybody.map(|address| self.look_at(address, lineage))).await;
         let alone = self.peers.alone().map(|signed| &signed.mandate);
-        let asking = Asking { node: self.peers.node(), generation: chain.generation(), roster: chain.roster()?, alone };
+        let (generation, length) = (chain.generation(), chain.length());
+        let asking = Asking { node: self.peers.node(), generation, length, roster: chain.roster()?, alone };
         judge(&asking, &said.into_iter().flatten().collect::<Vec<_>>())
     }
 
@@ -67,12 +72,13 @@ impl Acquaint {
         let (from, reply) = answer.ok()?;
         let log_end =
             LogPlace { term: reply.last_log_term, leader: reply.last_log_leader, index: reply.last_log_index };
-        Some(Said { from, generation: reply.generation, mandated: reply.mandated, log_end })
+        let pb::AcquaintReply { generation, mandated, length, .. } = reply;
+        Some(Said { from, generation, mandated, length, log_end })
     }
 }
 
 fn judge(asking: &Asking<'_>, said: &[Said]) -> Option<Company> {
-    let Asking { node, generation, roster, alone } = *asking;
+    let Asking { node, generation, length, roster, alone } = *asking;
     if let Some(later) = said.iter().find(|said| said.generation > generation) {
         return Some(Company::Later(later.from.claims));
     }
@@ -87,8 +93,9 @@ fn judge(asking: &Asking<'_>, said: &[Said]) -> Option<Company> {
     if is_most(reached.len()) {
         return Some(Company::Voters);
     }
-    if let Some(survivor) = reached.first().filter(|_| !voters.contains(&node)) {
-        return Some(Company::Survivor(*survivor));
+    let newer = said.iter().find(|said| said.length > length).map(|said| said.from.claims);
+    if let Some(survivor) = reached.first().copied().or(newer).filter(|_| !voters.contains(&node)) {
+        return Some(Company::Survivor(survivor));
     }
     // Whoever has carried its mandate out votes with nobody any more.
     let Some(mandate) = alone else { return is_most(with_this_one).then_some(Company::Voters) };
@@ -121,7 +128,7 @@ mod tests {
 
     fn says(node: u64, index: u64) -> Said {
         let from = PeerCertificate { key: member(node).key, claims: NodeId(node) };
-        Said { from, generation: 1, mandated: 0, log_end: LogPlace { term: 1, leader: 1, index } }
+        Said { from, generation: 1, mandated: 0, length: 4, log_end: LogPlace { term: 1, leader: 1, index } }
     }
 
     /// What keeps node 1 of three from going on, whose log ends at entry 10.
@@ -142,7 +149,7 @@ mod tests {
             expires: UnixMs(1),
         };
         let alone = mandated.then_some(&mandate);
-        judge(&Asking { node: NodeId(node), generation: 1, roster: &roster, alone }, said)
+        judge(&Asking { node: NodeId(node), generation: 1, length: 4, roster: &roster, alone }, said)
     }
 
     #[test]
@@ -159,6 +166,8 @@ mod tests {
         assert_eq!(kept(true, &[says(2, 11)]), Some(Company::Longer(NodeId(2))));
         let stranger = Said { from: PeerCertificate { key: VerifyingKey([9; 32]), claims: NodeId(2) }, ..says(2, 11) };
         assert_eq!(kept(true, &[stranger]), None, "whoever that is, it is not that node");
+        let newcomer = Said { length: 5, ..says(5, 12) };
+        assert_eq!(kept(true, &[newcomer]), None, "a survivor hears of it by the chain, and follows");
     }
 
     #[test]
@@ -168,6 +177,8 @@ mod tests {
             assert_eq!(keeps(4, mandated, &[says(5, 10)]), None, "nobody of that cluster");
             assert_eq!(keeps(4, mandated, &[says(3, 1)]), Some(Company::Survivor(NodeId(3))));
             assert_eq!(keeps(4, mandated, &[says(3, 1), says(2, 1)]), Some(Company::Voters));
+            let joined_since = Said { length: 5, ..says(5, 12) };
+            assert_eq!(keeps(4, mandated, &[joined_since]), Some(Company::Survivor(NodeId(5))));
         }
     }
 

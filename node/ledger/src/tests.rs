@@ -26,6 +26,7 @@ use std::time::Duration;
 mod alone;
 mod fuse;
 mod parted;
+mod refused;
 mod snapshots;
 
 const LIMIT: Duration = Duration::from_secs(5);

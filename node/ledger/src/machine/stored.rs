@@ -3,6 +3,7 @@
 use super::index::{Index, Slot, Stands};
 use super::outcomes::Outcomes;
 use super::{Chain, Machine, Soundness};
+use crate::Fatal;
 use bytes::Bytes;
 use claviger_core::codec::{Canonical, Malformed, Reader, Writer};
 use claviger_core::crypto;
@@ -57,6 +58,15 @@ pub(crate) enum LoadFailed {
 impl From<DiskFailed> for LoadFailed {
     fn from(failed: DiskFailed) -> Self {
         LoadFailed::Disk(failed)
+    }
+}
+
+impl From<LoadFailed> for Fatal {
+    fn from(failed: LoadFailed) -> Self {
+        match failed {
+            LoadFailed::Disk(failed) => Fatal::Disk(failed),
+            LoadFailed::Damaged(what) => Fatal::Damaged(what),
+        }
     }
 }
 

@@ -32,6 +32,7 @@ use std::time::Duration;
 const SNAPSHOT_CALL_MS: u64 = 30_000;
 /// Longest wait until one chunk is durable there: what is lost on its way is sent again, from where it was cut.
 const CHUNK_CALL_MS: u64 = 5_000;
+const UNREADABLE: &str = "the peer's answer cannot be read";
 
 /// Makes links. Heartbeats and snapshots get links of their own, so that none waits behind another's calls.
 pub(crate) struct Links {
@@ -79,19 +80,22 @@ impl Link {
         body: raft_request::Body,
         deadline: Duration,
     ) -> Result<raft_reply::Body, Failed> {
+        self.ask(body, deadline).await.map_err(|failed| self.failed(action, deadline, failed))
+    }
+
+    async fn ask(&self, body: raft_request::Body, deadline: Duration) -> Result<raft_reply::Body, CallFailed> {
         let request = pb::RaftRequest { envelope: None, body: Some(body) };
-        let reply: Result<pb::RaftReply, _> = self.peers.call(self.target, request, deadline).await;
-        match reply {
-            Ok(reply) => reply.body.ok_or_else(unreadable),
-            Err(CallFailed::Late) => Err(RPCError::Timeout(Timeout {
-                action,
-                id: self.peers.node().0,
-                target: self.target.0,
-                timeout: deadline,
-            })),
-            Err(failed @ (CallFailed::Unreachable | CallFailed::Refused(_))) => {
-                Err(RPCError::Unreachable(Unreachable::new(&failed)))
+        let reply: pb::RaftReply = self.peers.call(self.target, request, deadline).await?;
+        reply.body.ok_or_else(|| CallFailed::Refused(UNREADABLE.to_owned()))
+    }
+
+    fn failed(&self, action: RPCTypes, timeout: Duration, failed: CallFailed) -> Failed {
+        match failed {
+            CallFailed::Late => {
+                let (id, target) = (self.peers.node().0, self.target.0);
+                RPCError::Timeout(Timeout { action, id, target, timeout })
             }
+            CallFailed::Unreachable | CallFailed::Refused(_) => RPCError::Unreachable(Unreachable::new(&failed)),
         }
     }
 
@@ -131,7 +135,7 @@ impl Link {
         }
         let cutter = resume(&picture, &offer).await?;
         self.misfit = cutter.is_none().then_some(image);
-        let theirs = self.send_parts(vote, image, cutter.ok_or_else(unreadable)?).await?;
+        let theirs = self.send_parts(vote, &picture, cutter.ok_or_else(unreadable)?).await?;
         self.sent(&picture);
         Ok(SnapshotResponse::new(theirs))
     }
@@ -139,12 +143,13 @@ impl Link {
     async fn offer(&self, vote: Vote, picture: &Picture, anew: bool) -> Result<pb::SnapshotReply, Failed> {
         let header = Bytes::from(picture.header().to_bytes());
         let offer = pb::SnapshotOffer { vote: Some(vote.to_wire()), header, anew };
-        self.snapshot_call(raft_request::Body::Offer(offer), CHUNK_CALL_MS).await
+        let answer = self.snapshot_call(raft_request::Body::Offer(offer), CHUNK_CALL_MS).await;
+        answer.map_err(|failed| self.not_sent(CHUNK_CALL_MS, failed))
     }
 
     /// Sends chunks and end, one after another: each is durable there before the next one is cut.
-    async fn send_parts(&self, vote: Vote, image: Digest, mut cutter: Cutter) -> Result<Vote, Failed> {
-        let mut theirs = vote;
+    async fn send_parts(&self, vote: Vote, picture: &Picture, mut cutter: Cutter) -> Result<Vote, Failed> {
+        let (mut theirs, image) = (vote, picture.header().image());
         while let Some((part, digest)) = cutter.part().map_err(|failed| unreachable(&failed))? {
             let limit = if cutter.is_over() { SNAPSHOT_CALL_MS } else { CHUNK_CALL_MS };
             let part = pb::SnapshotPart {
@@ -153,7 +158,11 @@ impl Link {
                 part: part.into(),
                 digest: Bytes::copy_from_slice(&digest.0),
             };
-            theirs = read(self.snapshot_call(raft_request::Body::Snapshot(part), limit).await?.vote)?;
+            let answer = self.snapshot_call(raft_request::Body::Snapshot(part), limit).await;
+            if matches!(answer, Err(CallFailed::Refused(_))) {
+                self.look_back(picture);
+            }
+            theirs = read(answer.map_err(|failed| self.not_sent(limit, failed))?.vote)?;
             if theirs > vote {
                 break;
             }
@@ -161,12 +170,23 @@ impl Link {
         Ok(theirs)
     }
 
-    async fn snapshot_call(&self, body: raft_request::Body, limit_ms: u64) -> Result<pb::SnapshotReply, Failed> {
-        let deadline = Duration::from_millis(limit_ms);
-        match self.call(RPCTypes::InstallSnapshot, body, deadline).await? {
-            raft_reply::Body::Snapshot(reply) => Ok(reply),
-            _ => Err(unreadable()),
+    /// Whoever refuses a part may have found what was wrong before it left here. A node that has stored something else than
+    /// it should ends: led by it, the others would refuse what it sends for ever.
+    fn look_back(&self, picture: &Picture) {
+        if let Err(failed) = picture.look_back(self.peers.lineage()) {
+            self.stage.halt.halt(failed.into());
         }
+    }
+
+    async fn snapshot_call(&self, body: raft_request::Body, limit_ms: u64) -> Result<pb::SnapshotReply, CallFailed> {
+        match self.ask(body, Duration::from_millis(limit_ms)).await? {
+            raft_reply::Body::Snapshot(reply) => Ok(reply),
+            _ => Err(CallFailed::Refused(UNREADABLE.to_owned())),
+        }
+    }
+
+    fn not_sent(&self, limit_ms: u64, failed: CallFailed) -> Failed {
+        self.failed(RPCTypes::InstallSnapshot, Duration::from_millis(limit_ms), failed)
     }
 
     /// The picture has come: the next one who needs one gets a newer, unless it is on its way to somebody else too.
@@ -299,5 +319,5 @@ fn went_back() -> Failed {
 }
 
 fn unreadable() -> Failed {
-    RPCError::Unreachable(Unreachable::new(&AnyError::error("the peer's answer cannot be read")))
+    RPCError::Unreachable(Unreachable::new(&AnyError::error(UNREADABLE)))
 }

@@ -3,13 +3,14 @@
 
 use super::snapshot::{TABLES, members_of, place_of, space_of};
 use super::{LogId, SnapshotMeta};
-use crate::machine::{LoadFailed, Published, Sum, is_own, state_in};
+use crate::machine::{LoadFailed, Machine, Published, Sum, is_own, state_in};
 use claviger_core::codec::Canonical;
-use claviger_core::name::Digest;
+use claviger_core::name::{Digest, Lineage};
 use claviger_core::snapshot::{ImagePair, ImageTable, NotNext, Progress, SnapshotChunk, SnapshotHeader};
 use claviger_world::disk::DiskFailed;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Pairs read at a time. Each is at most as long as a batch.
 const SCAN_PAIRS: usize = 32;
@@ -22,6 +23,8 @@ pub(crate) struct Picture {
     chunk_bytes: usize,
     /// How far the image had come after each chunk that was cut already: where to go on after a cut.
     cuts: Mutex<Vec<Progress>>,
+    /// Whether it was read back after somebody had refused it.
+    looked: AtomicBool,
 }
 
 /// Why no chunk was cut.
@@ -61,7 +64,7 @@ impl Picture {
             shared,
             local,
         };
-        Ok(Some(Picture { view, meta, header, chunk_bytes, cuts: Mutex::default() }))
+        Ok(Some(Picture { view, meta, header, chunk_bytes, cuts: Mutex::default(), looked: AtomicBool::default() }))
     }
 
     /// What it says of itself.
@@ -82,6 +85,14 @@ impl Picture {
     /// Bytes of keys and values that were cut so far, by whoever was furthest.
     pub fn cut_bytes(&self) -> u64 {
         self.cuts.lock().last().map_or(0, |progress| progress.bytes)
+    }
+
+    /// Reads what it shows back, whole, and hashes it anew: once, however often it is refused.
+    pub fn look_back(&self, pinned: Option<Lineage>) -> Result<(), LoadFailed> {
+        if self.looked.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        Machine::load(&*self.view.pin, pinned).map(drop)
     }
 
     /// Begins with the first chunk.

@@ -405,10 +405,7 @@ impl Store {
     fn picture(&self) -> io::Result<Option<Picture>> {
         let view = self.stage.view.read().0.clone();
         Picture::take(view, self.position.meta(), self.chunk_bytes).map_err(|failed| {
-            self.stage.halt.halt(match failed {
-                LoadFailed::Disk(failed) => Fatal::Disk(failed),
-                LoadFailed::Damaged(what) => Fatal::Damaged(what),
-            });
+            self.stage.halt.halt(failed.into());
             io::Error::other("the state cannot be read")
         })
     }

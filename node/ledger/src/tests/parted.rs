@@ -68,21 +68,27 @@ impl Network for Wire {
 }
 
 /// A founded cluster of three.
-struct Trio {
+pub(super) struct Trio {
     hub: Arc<Hub>,
-    disks: BTreeMap<u8, Arc<MemoryDisk>>,
+    pub disks: BTreeMap<u8, Arc<MemoryDisk>>,
     /// Whom a node that starts is configured with.
     configured: Mutex<BTreeSet<u8>>,
+    timings: Timings,
 }
 
 impl Trio {
     async fn founded() -> Trio {
+        Trio::timed(Timings::default()).await
+    }
+
+    pub async fn timed(timings: Timings) -> Trio {
         let each = 1..=3;
         let told = each.clone().map(|n| (n, Arc::default())).collect();
         let trio = Trio {
             hub: Arc::new(Hub { told, ..Hub::default() }),
             disks: each.clone().map(|n| (n, Arc::default())).collect(),
             configured: Mutex::new(each.clone().collect()),
+            timings,
         };
         for n in each {
             trio.start(n).await.pin_genesis(&genesis_of_three()).await.unwrap();
@@ -95,7 +101,7 @@ impl Trio {
     async fn start(&self, n: u8) -> Ledger {
         let addresses = self.configured.lock().iter().map(|n| (NodeId((*n).into()), n.to_string())).collect();
         let (node, cluster) = (NodeId(n.into()), genesis().cluster);
-        let config = LedgerConfig { node, cluster, addresses, timings: Timings::default() };
+        let config = LedgerConfig { node, cluster, addresses, timings: self.timings };
         let world = World {
             disk: self.disks[&n].clone(),
             network: Arc::new(Wire(self.hub.clone(), n)),
@@ -107,11 +113,11 @@ impl Trio {
         ledger
     }
 
-    fn node(&self, n: u8) -> Ledger {
+    pub fn node(&self, n: u8) -> Ledger {
         self.hub.listening.lock()[&n].clone()
     }
 
-    async fn proposes(&self, n: u8, txn: Txn) {
+    pub async fn proposes(&self, n: u8, txn: Txn) {
         let (node, lineage) = (self.node(n), lineage_of(&genesis_of_three()));
         let batch = Batch { lineage, generation: 1, author: node.node(), signer: 1, txns: vec![txn] };
         let done = node.propose_signed(sign_batch(&key(100), batch), LIMIT * 10).await;
@@ -147,7 +153,7 @@ impl Trio {
         ledger
     }
 
-    async fn ends(&self, n: u8) {
+    pub async fn ends(&self, n: u8) {
         let gone = self.hub.listening.lock().remove(&n);
         if let Some(gone) = gone {
             gone.shutdown().await;
@@ -155,12 +161,12 @@ impl Trio {
         self.hub.told[&n].0.lock().clear();
     }
 
-    fn cut(&self, nodes: &[u8]) {
+    pub fn cut(&self, nodes: &[u8]) {
         *self.hub.cut.lock() = nodes.iter().copied().collect();
     }
 
     /// Why a node ended, once it has had the time to hear of it.
-    async fn heard(&self, n: u8) -> Vec<Fatal> {
+    pub async fn heard(&self, n: u8) -> Vec<Fatal> {
         let told = self.hub.told[&n].clone();
         // What awaits the observer would be another observer: the clock of these tests jumps to the next event.
         let until = runtime::now() + HEARD_WITHIN;
