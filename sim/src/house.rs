@@ -10,7 +10,6 @@ use crate::dice::{Dice, number_of};
 use crate::disk::SimDisk;
 use crate::entropy::SeededEntropy;
 use crate::network::{Endpoint, Hub};
-use crate::papers::node_papers;
 use crate::plan::Plan;
 use crate::promises::audit::Audit;
 use crate::promises::{Board, Promise};
@@ -20,7 +19,7 @@ use claviger_core::crypto::SigningKey;
 use claviger_core::name::{Identity, NodeId};
 use claviger_core::ticket::Ticket;
 use claviger_core::time::UnixMs;
-use claviger_server::{Node, NodeConfig, StartFailed, Unseal, World};
+use claviger_server::{Node, NodeConfig, Unseal, World};
 use claviger_world::disk::BoxFuture;
 use claviger_world::network::{Frame, Listener, PeerCertificate};
 use claviger_world::runtime::Context;
@@ -246,7 +245,7 @@ impl House {
     }
 
     fn change(&self, id: NodeId, change: impl FnOnce(&mut Dwelling)) {
-        self.dwellings.lock().get_mut(&id).into_iter().for_each(change);
+        self.dwellings.lock().get_mut(&id).map(change);
     }
 
     /// Notes that a fault has given a node a reason to end by itself.
@@ -264,7 +263,7 @@ impl House {
     pub fn astray(&self, id: NodeId, after: u64) {
         self.trace.tell(id.0, "goes astray: a bit of its memory flips");
         let mut dwellings = self.dwellings.lock();
-        dwellings.get_mut(&id).into_iter().for_each(|dwelling| dwelling.astray = Some(after));
+        dwellings.entry(id).and_modify(|dwelling| dwelling.astray = Some(after));
         dwellings.values_mut().for_each(|dwelling| dwelling.may_refuse = true);
     }
 
