@@ -4,6 +4,7 @@
 //!
 //! Must not contain: what the node decides. The simulator runs the node without any of this.
 
+mod by_age;
 mod clock;
 mod config;
 mod dev;
@@ -18,6 +19,7 @@ mod listen;
 mod logs;
 mod network;
 mod peer;
+mod places;
 mod scrape;
 mod telling;
 mod tls;

@@ -3,8 +3,10 @@
 //! keep a good one out: it has aged less than they have.
 
 use crate::{
+    by_age::ByAge,
     config::Limits,
     in_flight::InFlight,
+    places::{Place, Places},
     tls::Facts,
     traffic::{Held, Traffic},
 };
@@ -13,7 +15,6 @@ use claviger_core::time::UnixMs;
 use claviger_world::clock::Clock;
 use rustls::ServerConfig;
 use std::{
-    collections::BTreeMap,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -24,8 +25,8 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::{AbortHandle, JoinHandle, JoinSet},
+    sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -144,53 +145,14 @@ pub type Request = tonic::codegen::http::Request<tonic::body::Body>;
 /// A gRPC answer.
 pub type Response = tonic::codegen::http::Response<tonic::body::Body>;
 
-/// Handshakes under way, oldest first.
-#[derive(Default)]
-struct Handshakes {
-    tasks: JoinSet<u64>,
-    by_age: BTreeMap<u64, AbortHandle>,
-    next: u64,
-}
-
-impl Handshakes {
-    fn begin(&mut self, most: usize, work: impl Future<Output = ()> + Send + 'static) {
-        while self.by_age.len() >= most {
-            self.drop_oldest();
-        }
-        let number = self.next;
-        self.next += 1;
-        let task = self.tasks.spawn(async move {
-            work.await;
-            number
-        });
-        self.by_age.insert(number, task);
-    }
-
-    fn drop_oldest(&mut self) {
-        if let Some((_, oldest)) = self.by_age.pop_first() {
-            oldest.abort();
-        }
-    }
-
-    /// Forgets one that has ended. Never completes while there is none.
-    async fn ended(&mut self) {
-        match self.tasks.join_next().await {
-            Some(Ok(number)) => _ = self.by_age.remove(&number),
-            // Dropped by us, and forgotten then; or panicked, and dropped when it is the oldest.
-            Some(Err(_)) => {}
-            None => std::future::pending().await,
-        }
-    }
-}
-
 async fn accept<I: Send + 'static>(
     listener: TcpListener,
     door: Arc<Door<I>>,
     guests: mpsc::Sender<Guest<I>>,
     stop: Stop,
 ) {
-    let places = Arc::new(Semaphore::new(door.limits.connections));
-    let mut handshakes = Handshakes::default();
+    let places = Places::new(door.limits.connections);
+    let mut handshakes = ByAge::default();
     let mut stopped = std::pin::pin!(stopped(stop));
     loop {
         tokio::select! {
@@ -219,23 +181,34 @@ fn of_one_connection(e: &io::Error) -> bool {
 }
 
 /// From the open socket to a guest. What a stranger does wrong ends its connection and makes no noise.
-async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Semaphore>, guests: mpsc::Sender<Guest<I>>) {
+async fn receive<I>(stream: TcpStream, door: Arc<Door<I>>, places: Arc<Places>, guests: mpsc::Sender<Guest<I>>) {
     let (limit, handshake) = (Duration::from_millis(HANDSHAKE_MS_MAX), door.traffic.handshake());
     let Ok(Ok(stream)) = tokio::time::timeout(limit, shake(stream, (door.tls)())).await else { return };
     if stream.get_ref().1.alpn_protocol() != Some(door.protocol) {
         return;
     }
-    let Ok(place) = places.try_acquire_owned() else {
-        handshake.done();
-        door.traffic.connections_refused.inc();
-        tracing::warn!("a connection was refused: limits.connections is reached");
-        return;
+    let Some((leaf, facts)) = proven(&stream) else { return };
+    let place = match places.take(facts.key) {
+        Ok(place) => place,
+        Err(full) => {
+            handshake.done();
+            door.traffic.connections_refused.inc();
+            tracing::warn!("a connection was refused: {}", full.told());
+            return;
+        }
     };
-    if let Some(guest) = Guest::new(stream, door, place) {
+    if let Some(guest) = Guest::new(stream, door, place, leaf, facts.expires_at) {
         handshake.done();
         // gRPC that has stopped takes no guests.
         let _ = guests.send(guest).await;
     }
+}
+
+/// The leaf certificate that the handshake has proven, in DER, and what it says.
+fn proven(stream: &TlsStream<TcpStream>) -> Option<(Bytes, Facts)> {
+    let leaf = Bytes::copy_from_slice(stream.get_ref().1.peer_certificates()?.first()?);
+    let facts = Facts::of(&leaf)?;
+    Some((leaf, facts))
 }
 
 async fn shake(stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<TlsStream<TcpStream>> {
@@ -250,14 +223,18 @@ pub struct Guest<I> {
     expires_at: UnixMs,
     since: Instant,
     door: Arc<Door<I>>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
     _counted: Held,
 }
 
 impl<I> Guest<I> {
-    fn new(stream: TlsStream<TcpStream>, door: Arc<Door<I>>, place: OwnedSemaphorePermit) -> Option<Guest<I>> {
-        let leaf = Bytes::copy_from_slice(stream.get_ref().1.peer_certificates()?.first()?);
-        let expires_at = Facts::of(&leaf)?.expires_at;
+    fn new(
+        stream: TlsStream<TcpStream>,
+        door: Arc<Door<I>>,
+        place: Place,
+        leaf: Bytes,
+        expires_at: UnixMs,
+    ) -> Option<Guest<I>> {
         let info = (door.admit)(leaf)?;
         let counted = Held::new(&door.traffic.connections);
         Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place, _counted: counted })

@@ -200,13 +200,14 @@ async fn refuses_strangers_and_answers_the_next_good_caller() {
 #[tokio::test]
 async fn refuses_connections_over_the_limit_and_gives_places_free() {
     let house = house(16, 2);
-    let caller = house.caller();
+    let (caller, other) = (house.caller(), house.caller());
     let mut first = house.connect(Some(&caller), TLS13).await.unwrap();
-    let mut second = house.connect(Some(&caller), TLS13).await.unwrap();
+    assert_eq!(house.ask(Some(&caller), TLS13).await, None, "the other half is for other certificates");
+    let mut second = house.connect(Some(&other), TLS13).await.unwrap();
     assert!(asked(&mut first.0).await.is_some() && asked(&mut second.0).await.is_some());
     assert_eq!(house.ask(Some(&caller), TLS13).await, None);
     assert!(asked(&mut first.0).await.is_some(), "those within stay");
-    house.comes_to(|t| (t.connections.get(), t.connections_refused.get()) == (2, 1)).await;
+    house.comes_to(|t| (t.connections.get(), t.connections_refused.get()) == (2, 2)).await;
     drop(first);
     house.comes_to(|t| t.connections.get() == 1).await;
     let again = async {

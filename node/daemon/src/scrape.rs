@@ -1,5 +1,6 @@
 //! `/metrics` for Prometheus: plain HTTP/1.1 on loopback, bounded in everything.
 
+use crate::by_age::ByAge;
 use crate::listen::{Stop, stopped};
 use http_body_util::Full;
 use hyper::{
@@ -11,9 +12,9 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 
-/// Connections at once.
+/// Connections at once. One more, and the oldest is dropped.
 const CONNECTIONS_MAX: usize = 16;
 /// A request's head, in milliseconds and in bytes.
 const HEAD_MS_MAX: u64 = 2_000;
@@ -27,29 +28,28 @@ pub type Page = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Serves the page until `stop`.
 pub async fn serve(listener: TcpListener, page: Page, stop: Stop) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = ByAge::default();
     let mut stopped = std::pin::pin!(stopped(stop));
     loop {
-        // A place first: a connection too many waits in the system's queue.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
+        tokio::select! {
             biased;
             () = &mut stopped => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Ok((stream, _)) = accepted else { continue };
-        let page = page.clone();
-        tokio::spawn(async move {
-            let answer = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &page))));
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(HEAD_MS_MAX));
-            http.max_buf_size(HEAD_BYTES_MAX);
-            let connection = http.serve_connection(TokioIo::new(stream), answer);
-            // Whatever ends the connection, there is nobody to tell.
-            let _ = tokio::time::timeout(Duration::from_millis(CONNECTION_MS_MAX), connection).await;
-            drop(place);
-        });
+            () = connections.ended() => {}
+            accepted = listener.accept() => if let Ok((stream, _)) = accepted {
+                connections.begin(CONNECTIONS_MAX, talk(stream, page.clone()));
+            },
+        }
     }
+}
+
+async fn talk(stream: TcpStream, page: Page) {
+    let answer = service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(&request, &page))));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(HEAD_MS_MAX));
+    http.max_buf_size(HEAD_BYTES_MAX);
+    let connection = http.serve_connection(TokioIo::new(stream), answer);
+    // Whatever ends the connection, there is nobody to tell.
+    let _ = tokio::time::timeout(Duration::from_millis(CONNECTION_MS_MAX), connection).await;
 }
 
 fn answer(request: &Request<Incoming>, page: &Page) -> Response<Full<Bytes>> {
@@ -78,7 +78,6 @@ mod tests {
     use super::*;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
         sync::watch,
     };
 
@@ -105,6 +104,11 @@ mod tests {
         let long = format!("GET /metrics HTTP/1.1\r\nx: {}\r\n\r\n", "x".repeat(HEAD_BYTES_MAX));
         assert!(!said(address, &long).await.contains("claviger_up"));
         assert!(said(address, &ask("GET", "/metrics")).await.starts_with("HTTP/1.1 200"));
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS_MAX * 2 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert!(said(address, &ask("GET", "/metrics")).await.starts_with("HTTP/1.1 200"), "those who stand still");
         stop.send(true).unwrap();
         serving.await.unwrap();
     }

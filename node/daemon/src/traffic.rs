@@ -30,7 +30,7 @@ impl Traffic {
     /// Counts for each listener of `names`, in that order, told to whoever reads the registry.
     pub fn register<const N: usize>(r: &mut Registry, names: [&'static str; N]) -> [Traffic; N] {
         let connections = family(r, "connections_open", "Connections whose certificate is proven, open now");
-        let help = "Proven connections that were closed at once: limits.connections was reached";
+        let help = "Proven connections that were closed at once: limits.connections was reached, or half of it with one certificate";
         let connections_refused = family(r, "connections_refused", help);
         let help = "TLS handshakes that came to nothing: not believed, too slow, or pushed out by newer ones";
         let handshakes_failed = family(r, "handshakes_failed", help);

@@ -1,6 +1,10 @@
 //! What a certificate says of its bearer. Proves nothing: for certificates that a handshake has proven, or for our own.
 
-use claviger_core::{name::VerifyingKey, time::UnixMs};
+use claviger_core::{
+    crypto::sha256,
+    name::{Digest, VerifyingKey},
+    time::UnixMs,
+};
 use x509_parser::{
     certificate::X509Certificate, extensions::GeneralName, oid_registry::OID_SIG_ED25519, prelude::FromDer,
 };
@@ -12,6 +16,8 @@ pub struct Facts {
     pub uris: Vec<String>,
     /// Its key, if that is Ed25519 (RFC 8410 §4).
     pub ed25519: Option<VerifyingKey>,
+    /// SHA-256 of its key, of whatever kind: the SubjectPublicKeyInfo in DER (RFC 5280 §4.1.2.7).
+    pub key: Digest,
     /// The last moment of its validity.
     pub expires_at: UnixMs,
 }
@@ -30,6 +36,7 @@ impl Facts {
         rest.is_empty().then(|| Facts {
             uris: names.iter().filter_map(uri).collect(),
             ed25519: ed25519(&cert),
+            key: sha256(&[cert.public_key().raw]),
             expires_at: UnixMs(expires_at.saturating_mul(1_000)),
         })
     }
