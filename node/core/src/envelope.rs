@@ -33,6 +33,8 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 const HEADER_BYTES: usize = 112;
 /// Up to the salt's end: what a message key is derived for.
 const PREFIX_BYTES: usize = 68;
+/// Bytes of associated data that are put together without asking for memory.
+const AAD_SHORT_BYTES: usize = 256;
 
 /// What a header is followed by, and so what it is the header of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,9 +190,9 @@ impl MessageKey {
         out.extend_from_slice(&self.0.prefix);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(&self.0.commitment);
-        let aad = aad(&out, &self.0.tenant, context);
         out.extend_from_slice(plaintext);
-        let tag = self.0.key.seal_in_place(&nonce, &aad, &mut out[HEADER_BYTES..]);
+        let (head, body) = out.split_at_mut(HEADER_BYTES);
+        let tag = with_aad(head, &self.0.tenant, context, |aad| self.0.key.seal_in_place(&nonce, aad, body));
         out.extend_from_slice(&tag);
         Ok(out)
     }
@@ -203,8 +205,8 @@ impl MessageKey {
         if !mine {
             return Err(Undecryptable);
         }
-        let aad = aad(head, &self.0.tenant, context);
-        self.0.key.open(&ciphertext.header.nonce, &aad, ciphertext.body).ok_or(Undecryptable)
+        let open = |aad: &[u8]| self.0.key.open(&ciphertext.header.nonce, aad, ciphertext.body);
+        with_aad(head, &self.0.tenant, context, open).ok_or(Undecryptable)
     }
 }
 
@@ -235,15 +237,21 @@ fn prefix(suite: Suite, key: KeyId, version: u32, material: MaterialId, salt: &[
     w.into_bytes().try_into().expect("8 and 28 and 32 bytes")
 }
 
-/// "claviger/v1/aad" 00, bytes 0..112, tenant16, the context.
-fn aad(head: &[u8], tenant: &TenantTag, context: &Context) -> Vec<u8> {
-    let label = label::AAD.as_str().as_bytes();
+/// What of "claviger/v1/aad" 00, bytes 0..112, tenant16, the context is used for, in one piece. Most contexts are short: no
+/// memory is asked for then.
+fn with_aad<T>(head: &[u8], tenant: &TenantTag, context: &Context, used: impl FnOnce(&[u8]) -> T) -> T {
     let context = if planted!(ContextNotBound) { &[] } else { context.encoded() };
-    let mut aad = Vec::with_capacity(label.len() + 1 + HEADER_BYTES + tenant.0.len() + context.len());
-    for part in [label, &[0], head, &tenant.0, context] {
-        aad.extend_from_slice(part);
+    let parts = [label::AAD.as_str().as_bytes(), &[0], head, &tenant.0, context];
+    let length = parts.iter().map(|part| part.len()).sum();
+    let mut short = [0; AAD_SHORT_BYTES];
+    let Some(aad) = short.get_mut(..length) else { return used(&parts.concat()) };
+    let mut rest = &mut *aad;
+    for part in parts {
+        let (place, behind) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = behind;
     }
-    aad
+    used(aad)
 }
 
 #[cfg(test)]

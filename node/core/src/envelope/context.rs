@@ -1,6 +1,7 @@
 //! The context of a message: name and value pairs that its ciphertext is bound to, and that whoever decrypts must know.
 
 use crate::codec::Writer;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Pairs of one context, at most.
@@ -33,12 +34,12 @@ impl std::error::Error for BadContext {}
 
 /// A context in its one form: u32 count, then LP(name) LP(value) sorted by the bytes of the names, UTF-8 as given.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Context(Vec<u8>);
+pub struct Context(Cow<'static, [u8]>);
 
 impl Context {
     /// No pairs.
     pub fn empty() -> Self {
-        Context(vec![0; 4])
+        Context(Cow::Borrowed(&[0; 4]))
     }
 
     /// Takes pairs in any order.
@@ -54,7 +55,7 @@ impl Context {
         if sorted.windows(2).any(|w| w[0].0 == w[1].0) {
             return Err(BadContext::Duplicate);
         }
-        Ok(Context(encode(&sorted)))
+        Ok(if sorted.is_empty() { Context::empty() } else { Context(encode(&sorted).into()) })
     }
 
     /// The byte form.

@@ -9,7 +9,7 @@
 //! A sealer and an opener hold no key: they are given the material for each chunk, by whoever looked at rights and at the
 //! key's state for that chunk.
 
-use super::{Context, HEADER_BYTES, Header, PREFIX_BYTES, Sealing, Suite, Undecryptable, aad};
+use super::{Context, HEADER_BYTES, Header, PREFIX_BYTES, Sealing, Suite, Undecryptable, with_aad};
 use crate::chance::Fresh;
 use crate::codec::Malformed;
 use crate::crypto::{NONCE_BYTES, TAG_BYTES, sha256};
@@ -103,8 +103,8 @@ enum Place {
 
 impl Course {
     fn begin(header: StreamHeader, material: &Material, context: &Context) -> Self {
-        let aad = aad(&header.head, &material.context().tenant, context);
-        Course { header, aad: sha256(&[&aad]), number: 0 }
+        let aad = with_aad(&header.head, &material.context().tenant, context, |aad| sha256(&[aad]));
+        Course { header, aad, number: 0 }
     }
 
     /// The key of the stream, if the material is its own.
