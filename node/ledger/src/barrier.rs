@@ -31,6 +31,8 @@ use tokio::sync::{Notify, oneshot};
 
 /// Longest wait for nodes to say that they follow, before Raft is asked.
 const FOLLOWS_WAIT: Duration = Duration::from_millis(30);
+/// Rounds after which somebody else is asked first. Who was just asked is quicker, and it costs less, than who has slept.
+const ROUNDS_WITH_ONE: usize = 256;
 /// Rounds in which everybody is asked, after one in which those who were asked did not all say that they follow.
 const WIDE_ROUNDS: usize = 256;
 /// How often a round lets those who can run come aboard, at most: those who never stop coming are in the next.
@@ -79,7 +81,7 @@ pub(crate) struct Barrier {
     caught_up: Mutex<Option<Duration>>,
     /// Rounds in which everybody is asked whether they follow, since too few of those who were asked did not long ago.
     wide: AtomicUsize,
-    /// Rounds so far: who is asked first moves on with each, so that none of the others carries all of it.
+    /// Rounds so far: who is asked first moves on, so that none of the others carries all of it.
     rounds: AtomicUsize,
 }
 
@@ -242,7 +244,7 @@ impl Barrier {
     async fn are_enough(&self, mut voters: Vec<NodeId>, needed: usize, vote: Vote) -> bool {
         let (wide, rounds) = (self.wide.load(Ordering::Relaxed), self.rounds.fetch_add(1, Ordering::Relaxed));
         if wide == 0 && !voters.is_empty() {
-            let first = rounds % voters.len();
+            let first = (rounds / ROUNDS_WITH_ONE) % voters.len();
             voters.rotate_left(first);
             voters.truncate(needed);
         }
