@@ -1,5 +1,6 @@
 //! The heir: at the end of some runs all nodes but one are lost, and that one goes on alone, by a mandate of the custodians,
-//! in the next generation. Then one of the others comes back, and must hear that it has left.
+//! in the next generation. Then one of the others comes back, and must hear that it has left. Or custodians were told of two
+//! nodes, each for itself, that it is all that is left: when the two meet, neither may go on.
 
 use crate::dice::Dice;
 use crate::door::{Errand, LOOK};
@@ -32,15 +33,7 @@ pub async fn one_goes_on_alone(scene: &Arc<Scene>) -> bool {
         house.crash(id).await;
         house.lose(id, if knows { WITH_OTHERS } else { ASTRAY });
     }
-    house.inherits(heir);
-    let since = scene.trace.elapsed();
-    // It is off in between.
-    while house.generation(heir).is_none_or(|now| now == before) && scene.trace.elapsed() - since < BEGINS_WITHIN {
-        Asking::of(scene, heir, &dice).goes_on().await;
-        tokio::time::sleep(LOOK).await;
-    }
-    let begun = house.generation(heir) == Some(before + 1);
-    scene.board.expect(Promise::Liveness, begun, || format!("node {heir} alone begins no generation"));
+    begins_alone(scene, heir, before, &dice).await;
     true
 }
 
@@ -55,6 +48,41 @@ pub async fn another_comes_back(scene: &Arc<Scene>) {
         tokio::time::sleep(LOOK).await;
     }
     scene.board.expect(Promise::Roster, !house.is_back(back), || format!("node {back} does not hear that it has left"));
+}
+
+/// Two nodes that do not reach each other are each taken for all that is left.
+pub async fn two_go_on_alone(scene: &Arc<Scene>) {
+    let (dice, house) = (scene.dice("two heirs"), &scene.house);
+    let mut alive = house.sound();
+    dice.shuffle(&mut alive);
+    let (&[one, other, ..], true) = (&alive[..], dice.once_in(3)) else { return };
+    let Some(before) = house.generation(one).filter(|before| house.generation(other) == Some(*before)) else { return };
+    scene.trace.tell(0, &format!("nodes {one} and {other} are each taken for all that is left"));
+    for id in house.all().into_iter().filter(|id| ![one, other].contains(id)) {
+        house.is_gone(id).await;
+    }
+    house.hub.cut(one, other);
+    house.hub.cut(other, one);
+    tokio::join!(begins_alone(scene, one, before, &dice), begins_alone(scene, other, before, &dice));
+    house.meet([one, other]);
+    house.hub.mend();
+    let (since, met) = (scene.trace.elapsed(), || house.has_met(one) && house.has_met(other));
+    while !met() && scene.trace.elapsed() - since < HEARD_WITHIN {
+        tokio::time::sleep(LOOK).await;
+    }
+    scene.board.expect(Promise::Roster, met(), || format!("nodes {one} and {other} both go on in one generation"));
+}
+
+async fn begins_alone(scene: &Arc<Scene>, heir: NodeId, before: u64, dice: &Dice) {
+    let (house, since) = (&scene.house, scene.trace.elapsed());
+    house.inherits(heir);
+    // It is off in between.
+    while house.generation(heir).is_none_or(|now| now == before) && scene.trace.elapsed() - since < BEGINS_WITHIN {
+        Asking::of(scene, heir, dice).goes_on().await;
+        tokio::time::sleep(LOOK).await;
+    }
+    let begun = house.generation(heir) == Some(before + 1);
+    scene.board.expect(Promise::Liveness, begun, || format!("node {heir} alone begins no generation"));
 }
 
 /// A node that asks for a mandate, as its people see it.

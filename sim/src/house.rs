@@ -166,6 +166,16 @@ impl House {
         life.node.ledger().view().head().map(|link| link.header.generation)
     }
 
+    /// Two nodes that go on alone are about to meet: each may end, and is not started again then.
+    pub fn meet(&self, heirs: [NodeId; 2]) {
+        heirs.into_iter().for_each(|id| self.change(id, |dwelling| dwelling.torn = true));
+    }
+
+    /// Whether it has met the other one, and has ended.
+    pub fn has_met(&self, id: NodeId) -> bool {
+        self.dwellings.lock().get(&id).is_some_and(|dwelling| dwelling.lost.is_some())
+    }
+
     /// A node may end, to go on alone.
     pub fn inherits(&self, id: NodeId) {
         self.change(id, |dwelling| dwelling.inherits = true);

@@ -42,9 +42,11 @@ pub fn breaks(mutant: Mutant) -> Promise {
         Mutant::LowDegree | Mutant::DuplicateCounts | Mutant::ShareNotChecked => Promise::Threshold,
         Mutant::MandateOfTooFew => Promise::Threshold,
         Mutant::PageAfterAnswer | Mutant::RefusalNotPaged => Promise::Audit,
-        Mutant::DiskNotCompared | Mutant::RetiredStillHeard | Mutant::OpenedAlone | Mutant::OthersNotLookedFor => {
-            Promise::Roster
-        }
+        Mutant::DiskNotCompared
+        | Mutant::RetiredStillHeard
+        | Mutant::OpenedAlone
+        | Mutant::OthersNotLookedFor
+        | Mutant::TornGoesOn => Promise::Roster,
         Mutant::SignatureNotVerified | Mutant::SupersededStillSigns | Mutant::FileNotVerified => Promise::Forged,
         Mutant::NonceFromCounter => Promise::Nonces,
         Mutant::ContextNotBound | Mutant::StreamEndNotFlagged => Promise::Ciphertexts,

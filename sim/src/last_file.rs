@@ -76,17 +76,18 @@ async fn saved(scene: &Arc<Scene>, dice: &Dice) -> Option<Vec<u8>> {
     saving.await.answer?.ok()
 }
 
-/// All nodes are lost, where somebody has a file of this generation.
-pub async fn nothing_else_is_left(scene: &Arc<Scene>) {
-    let Some(file) = scene.last_file.lock().take() else { return };
+/// All nodes are lost, where somebody has a file of this generation. Whether that happened.
+pub async fn nothing_else_is_left(scene: &Arc<Scene>) -> bool {
+    let Some(file) = scene.last_file.lock().take() else { return false };
     let (dice, house) = (scene.dice("restorer"), &scene.house);
     let Ok(inspected) = read(&file.bytes) else {
-        return scene.board.broke(Promise::Sound, "a snapshot that a node has saved is not believed".into());
+        scene.board.broke(Promise::Sound, "a snapshot that a node has saved is not believed".into());
+        return false;
     };
     let (left, generation) = (house.all(), inspected.header.generation);
     let alive: Vec<NodeId> = house.sound().into_iter().filter(|id| house.generation(*id) == Some(generation)).collect();
     // Where another generation has begun since, nobody goes back to the file.
-    let Some(last) = dice.pick(&alive).copied() else { return };
+    let Some(last) = dice.pick(&alive).copied() else { return false };
     for id in left.iter().filter(|id| **id != last) {
         house.is_gone(*id).await;
     }
@@ -99,6 +100,7 @@ pub async fn nothing_else_is_left(scene: &Arc<Scene>) {
     house.inherits(new);
     restorer.begins().await;
     restorer.has_it_all().await;
+    true
 }
 
 fn read(bytes: &[u8]) -> Result<Inspected, claviger_core::snapshot::file::FileBroken> {

@@ -3,7 +3,7 @@
 use crate::clients::{Client, change_rights};
 use crate::dice::number_of;
 use crate::faults::{FELT_MAX, strike, usual_disk, usual_weather};
-use crate::heir::{another_comes_back, one_goes_on_alone};
+use crate::heir::{another_comes_back, one_goes_on_alone, two_go_on_alone};
 use crate::history::{Ask, Seen};
 use crate::house::{House, Life};
 use crate::last_file::{keep_one, nothing_else_is_left};
@@ -344,12 +344,14 @@ impl Stage {
         scene.over.store(true, Ordering::Relaxed);
     }
 
-    /// When all is judged, the cluster may be lost but for a snapshot. What comes then goes on from an earlier time: only what
-    /// is said of it is judged.
+    /// When all is judged, the cluster may be lost but for a snapshot, or two nodes may be let go on alone. What comes then goes
+    /// on from an earlier time, or twice: only what is said of it is judged.
     async fn end_of_all(&self) {
         self.onlooker.abort();
         let people = tokio::spawn(custody(self.scene.clone(), 2));
-        nothing_else_is_left(&self.scene).await;
+        if !nothing_else_is_left(&self.scene).await {
+            two_go_on_alone(&self.scene).await;
+        }
         people.abort();
     }
 

@@ -66,6 +66,8 @@ mutants! {
     FileNotVerified "file-not-verified";
     /// A node asks for leave to go on alone although others live.
     OthersNotLookedFor "others-not-looked-for";
+    /// Two nodes that were each let go on alone go on when they meet.
+    TornGoesOn "torn-goes-on";
     /// A node that goes on alone is opened before its generation begins.
     OpenedAlone "opened-alone";
     /// A node that was retired is still listened to.

@@ -42,6 +42,8 @@ pub(super) struct Dwelling {
     pub ticket: Option<String>,
     /// Whether it may end to carry a mandate out.
     pub inherits: bool,
+    /// Whether another node goes on alone too, which it can reach.
+    pub torn: bool,
     /// Whether it was lost with others, and has come back: it must hear that it has left.
     pub back: bool,
     /// Whether it may refuse a snapshot: a bit flipped of one that it was taking in, or in the memory of whoever sends one.
@@ -71,6 +73,7 @@ impl Dwelling {
             counts: belongs,
             ticket: None,
             inherits: false,
+            torn: false,
             back: false,
             may_refuse: false,
         }

@@ -12,6 +12,8 @@ use std::sync::Arc;
 const HASH_DIFFERS: &str = "the state's hash is another";
 /// What a node says of a disk that was put back.
 const WENT_BACK: &str = "went back in time";
+/// What a node says that has met another one which goes on alone too.
+const TORN: &str = "two nodes have each begun";
 
 impl House {
     /// A node that does not start says why: fine for one whose disk was hurt.
@@ -61,6 +63,9 @@ impl House {
         if removed && is(|d| d.back) {
             self.change(id, |dwelling| dwelling.back = false);
             return self.lose(id, RETIRES);
+        }
+        if why.contains(TORN) && is(|d| d.torn) {
+            return self.lose(id, why);
         }
         if why.contains(WENT_BACK) && is(|d| d.set_back) {
             return self.lose(id, why);
