@@ -30,7 +30,7 @@ impl Status {
         }
     }
 
-    /// The answer, with the exit code.
+    /// The answer, with the exit code: of the nodes that were asked, and not of those that they speak of.
     pub fn report(&self) -> Result<Report, Failure> {
         let open = |node: &v1::GetSealStatusResponse| node.state == i32::from(v1::SealState::Open);
         let all_open = self.answers().all(open);
@@ -72,7 +72,8 @@ impl Status {
             text += &format!("\n\nas node {} sees it: {}\n", cluster.node, leader(cluster));
             text += &table(&NODE_HEAD, &cluster.nodes.iter().map(node_row).collect::<Vec<_>>());
         }
-        let ceremony = self.answers().find_map(|status| status.ceremony.as_ref());
+        let begun = |ceremony: &&v1::Ceremony| ceremony.open_time.map(|time| (time.seconds, time.nanos));
+        let ceremony = self.answers().filter_map(|status| status.ceremony.as_ref()).max_by_key(begun);
         text + &ceremony.map(|c| format!("\n\n{}", ceremony_text(c))).unwrap_or_default()
     }
 }
@@ -140,7 +141,11 @@ fn leader(cluster: &v1::GetClusterStatusResponse) -> String {
 const NODE_HEAD: [&str; 8] = ["node", "address", "state", "role", "term", "log", "applied", "version"];
 
 fn node_row(node: &v1::NodeStatus) -> Vec<String> {
-    let state = if node.reachable { seal_state(node.state) } else { "unreachable" };
+    let state = match (node.reachable, node.wanted()) {
+        (_, v1::MemberRole::Retired) => "retired",
+        (true, _) => seal_state(node.state),
+        (false, _) => "unreachable",
+    };
     let numbers = [node.term, node.last_log_index, node.applied_index].map(|n| n.to_string());
     let mut row = vec![node.node.to_string(), node.address.clone(), state.to_owned(), node.role.clone()];
     row.extend(numbers);
@@ -168,4 +173,20 @@ fn cluster_json(c: &v1::GetClusterStatusResponse) -> Value {
         "lineage": hex::encode(&c.lineage), "node": c.node, "leader": c.leader, "term": c.term, "revision": c.revision,
         "nodes": c.nodes.iter().map(node).collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_left_is_not_looked_for() {
+        let shown = |reachable, wanted: v1::MemberRole| {
+            let state = v1::SealState::Sealed.into();
+            node_row(&v1::NodeStatus { reachable, wanted: wanted.into(), state, ..Default::default() })[2].clone()
+        };
+        assert_eq!(shown(false, v1::MemberRole::Retired), "retired");
+        assert_eq!(shown(false, v1::MemberRole::Voter), "unreachable");
+        assert_eq!(shown(true, v1::MemberRole::Voter), "sealed");
+    }
 }
