@@ -14,7 +14,7 @@ pub mod writes;
 
 use crate::cluster::Cluster;
 use crate::demo::say;
-use crate::trouble::{About, Told};
+use crate::trouble::{About, Told, Trouble};
 use clap::ValueEnum;
 use etcd::Etcd;
 use meter::{Sample, median};
@@ -141,6 +141,9 @@ async fn against_etcd(plan: &Plan, cluster: &mut Cluster, results: &mut Results)
     }
     let mut etcd = if Etcd::is_there() { Some(Etcd::start(plan.threads).await?) } else { None };
     if etcd.is_none() {
+        if std::env::var("CI").is_ok_and(|word| word == "true") {
+            return Err(Trouble::new("CI=true, and there is no etcd on the path"));
+        }
         say(format_args!("bench: there is no etcd on the path: writes and failovers are compared with nothing"));
     }
     if has(Part::Writes) {

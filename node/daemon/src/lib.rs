@@ -13,6 +13,7 @@ mod entropy;
 #[doc(hidden)]
 pub mod fuzz;
 mod hardening;
+mod hold;
 mod in_flight;
 mod line;
 mod listen;

@@ -5,6 +5,7 @@
 use crate::{
     by_age::ByAge,
     config::Limits,
+    hold::Hold,
     in_flight::InFlight,
     places::{Place, Places},
     tls::Facts,
@@ -20,13 +21,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{mpsc, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::{StreamExt, wrappers::ReceiverStream};
@@ -76,6 +78,8 @@ pub struct Door<I> {
     /// Whether whoever is there may stay. A connection whose bearer may not is closed, but for its first moments: long
     /// enough to be told why.
     pub stays: Box<dyn Fn(&I) -> bool + Send + Sync>,
+    /// Whether more is about to be written, by those who wait for nothing else: what is small is written with it.
+    pub more_follows: Box<dyn Fn() -> bool + Send + Sync>,
     /// For the end of a certificate.
     pub clock: Arc<dyn Clock>,
     /// Handshakes and connections.
@@ -219,6 +223,7 @@ async fn shake(stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<TlsStrea
 /// A connection whose certificate is proven. It ends with its certificate, and gives its place free when dropped.
 pub struct Guest<I> {
     stream: TlsStream<TcpStream>,
+    hold: Hold,
     info: I,
     expires_at: UnixMs,
     since: Instant,
@@ -237,7 +242,8 @@ impl<I> Guest<I> {
     ) -> Option<Guest<I>> {
         let info = (door.admit)(leaf)?;
         let counted = Held::new(&door.traffic.connections);
-        Some(Guest { stream, info, expires_at, since: Instant::now(), door, _place: place, _counted: counted })
+        let since = Instant::now();
+        Some(Guest { stream, hold: Hold::default(), info, expires_at, since, door, _place: place, _counted: counted })
     }
 
     /// What is known of whoever is there.
@@ -252,6 +258,10 @@ impl<I> Guest<I> {
         }
         let parting = self.since.elapsed() > Duration::from_millis(PARTING_MS) && !(self.door.stays)(&self.info);
         parting.then_some("the bearer of this certificate has left the cluster")
+    }
+
+    fn waits(&mut self, cx: &mut Context<'_>, bytes: usize) -> bool {
+        self.hold.waits(cx, bytes, &*self.door.more_follows)
     }
 }
 
@@ -273,6 +283,9 @@ impl<I: Unpin> AsyncRead for Guest<I> {
 
 impl<I: Unpin> AsyncWrite for Guest<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.waits(cx, buf.len()) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -286,6 +299,11 @@ impl<I: Unpin> AsyncWrite for Guest<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && self.waits(cx, only.len())
+        {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
     fn is_write_vectored(&self) -> bool {

@@ -10,6 +10,7 @@ use crate::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tempfile::TempDir;
 use tokio_rustls::TlsConnector;
@@ -71,6 +72,7 @@ fn house(handshakes: usize, connections: usize) -> House {
         protocol: HTTP2,
         admit: Box::new(Some),
         stays: Box::new(|_| true),
+        more_follows: Box::new(|| false),
         clock,
         limits,
         traffic: traffic.clone(),
@@ -268,6 +270,7 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
         protocol: HTTP2,
         admit: Box::new(Some),
         stays: Box::new(|_| true),
+        more_follows: Box::new(|| false),
         clock: clock.clone(),
         limits,
         traffic: Traffic::default(),
@@ -280,6 +283,41 @@ async fn refuses_a_connection_whose_certificate_has_expired_since() {
     let (mut client, _running) = house.connect(Some(&caller), TLS13).await.unwrap();
     assert!(asked(&mut client).await.is_some());
     clock.0.store(u64::MAX, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(asked(&mut client).await, None);
+}
+
+#[tokio::test]
+async fn the_connection_of_who_has_left_is_closed_when_they_were_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let callers = Authority::new();
+    let config = node_folder(folder.path(), 1, &callers, &Authority::new());
+    let tls = LiveTls::load(&config, Arc::new(MachineClock)).unwrap();
+    let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let member = Arc::new(AtomicBool::new(true));
+    let still = member.clone();
+    let door = Door {
+        tls: Box::new(move || tls.clients()),
+        protocol: HTTP2,
+        admit: Box::new(Some),
+        stays: Box::new(move |_| still.load(Ordering::SeqCst)),
+        more_follows: Box::new(|| false),
+        clock: Arc::new(MachineClock),
+        limits: config.limits,
+        traffic: Traffic::default(),
+    };
+    let (stop, stopped) = watch::channel(false);
+    let routes = Routes::new(Mirror);
+    tokio::spawn(serve(listener, door, routes, InFlight::new(64, Traffic::default()), stopped));
+    let house = House { address, callers, stop, traffic: Traffic::default(), _folder: folder };
+    let caller = house.caller();
+    let (mut client, _running) = house.connect(Some(&caller), TLS13).await.unwrap();
+    assert!(asked(&mut client).await.is_some());
+    member.store(false, Ordering::SeqCst);
+    assert!(asked(&mut client).await.is_some(), "long enough to be told why");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(PARTING_MS + 1)).await;
+    tokio::time::resume();
     assert_eq!(asked(&mut client).await, None);
 }
 

@@ -129,6 +129,7 @@ fn serving_as(side: &Side, node: SharedListener, traffic: Traffic) -> (SocketAdd
         protocol: line::PROTOCOL,
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
         stays: Box::new(|_| true),
+        more_follows: Box::new(|| false),
         clock: Arc::new(MachineClock),
         limits,
         traffic,

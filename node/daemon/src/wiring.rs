@@ -212,7 +212,7 @@ impl Running {
         let (stop_peers, peers_stopped) = watch::channel(false);
         let [of_callers, of_peers] = node.metrics().register(|r| Traffic::register(r, ["clients", "peers"]));
         let routes = beside(node.routes());
-        let callers = callers(sockets.clients, routes, tls, (config.limits, of_callers), callers_stopped);
+        let callers = callers(sockets.clients, (node, routes), tls, (config.limits, of_callers), callers_stopped);
         let peers = peers(sockets.peers, node, tls, (config.limits, of_peers), peers_stopped.clone());
         let page = telling::page(node.clone(), tls.clone(), disk);
         let mut others = vec![tokio::spawn(scrape::serve(sockets.metrics, page, peers_stopped))];
@@ -248,18 +248,19 @@ type Bounds = (Limits, Traffic);
 
 fn callers(
     listener: TcpListener,
-    routes: Routes,
+    (node, routes): (&Arc<Node>, Routes),
     tls: &Arc<LiveTls>,
     (limits, traffic): Bounds,
     stop: Stop,
 ) -> Serving {
-    let tls = tls.clone();
+    let (tls, node) = (tls.clone(), node.clone());
     let bound = InFlight::new(limits.requests_in_flight, traffic.clone());
     let door = Door {
         tls: Box::new(move || tls.clients()),
         protocol: listen::HTTP2,
         admit: Box::new(|leaf| Some(Connection::of(Some(&leaf)))),
         stays: Box::new(|_| true),
+        more_follows: Box::new(move || node.answers_follow()),
         clock: Arc::new(MachineClock),
         limits,
         traffic,
@@ -281,6 +282,7 @@ fn peers(
         protocol: line::PROTOCOL,
         admit: Box::new(move |leaf| peer_certificate(&leaf, &domain).ok()),
         stays: Box::new(move |peer: &PeerCertificate| !members.has_left(&peer.key)),
+        more_follows: Box::new(|| false),
         clock: Arc::new(MachineClock),
         limits,
         traffic,

@@ -40,7 +40,7 @@ const GATHERS_MAX: usize = 4;
 /// Longest that a round waits for others who are likely to come.
 const COMPANY_WAIT: Duration = Duration::from_millis(1);
 /// It waits while fewer are aboard than one for each so many that were in the round before.
-const FEW: usize = 8;
+const FEW: usize = 4;
 /// Only where that one ended so shortly ago: who comes long after it comes alone.
 const JUST_NOW: Duration = Duration::from_millis(5);
 

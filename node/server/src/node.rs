@@ -220,6 +220,11 @@ impl Node {
     }
 
     /// Whether the audit book cannot be written any more: requests are refused until the node starts again, and health says
+    /// Whether calls are about to be answered, one right after the other: whoever writes to a connection may wait for them.
+    pub fn answers_follow(&self) -> bool {
+        self.service.book.answers_follow()
+    }
+
     /// so.
     pub fn book_failed(&self) -> bool {
         self.service.book.failed()

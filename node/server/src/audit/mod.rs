@@ -133,6 +133,11 @@ impl Book {
         aboard.written()
     }
 
+    /// Whether somebody's pages are about to be written with those of others: an answer follows, and waits for nothing else.
+    pub fn answers_follow(&self) -> bool {
+        self.gathering.is_joined()
+    }
+
     /// Completes when every page written before is durable, in whichever file it stands.
     pub async fn sync(&self) -> Result<(), BookFailed> {
         let (full, current) = {

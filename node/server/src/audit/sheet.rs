@@ -4,11 +4,15 @@
 use super::{Book, BookFailed};
 use claviger_core::page::Page;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// The sheet that takes pages now.
+/// The sheet that takes pages now, and how many are aboard of it or of those before.
 #[derive(Default)]
-pub(super) struct Gathering(Mutex<Arc<Sheet>>);
+pub(super) struct Gathering {
+    current: Mutex<Arc<Sheet>>,
+    aboard: AtomicUsize,
+}
 
 /// Pages that are written at once, and what came of it.
 #[derive(Default)]
@@ -26,14 +30,20 @@ pub(super) struct Aboard<'a> {
 impl Gathering {
     /// Puts pages on the sheet that nobody has written yet.
     pub fn join<'a>(&self, book: &'a Book, pages: Vec<Page>) -> Aboard<'a> {
-        let current = self.0.lock();
+        let current = self.current.lock();
+        self.aboard.fetch_add(1, Ordering::Relaxed);
         current.pages.lock().extend(pages);
         Aboard { book, sheet: current.clone() }
     }
 
+    /// Whether somebody is aboard.
+    pub fn is_joined(&self) -> bool {
+        self.aboard.load(Ordering::Relaxed) > 0
+    }
+
     /// What was on a sheet, which takes nothing more from here on.
     fn take(&self, sheet: &Arc<Sheet>) -> Vec<Page> {
-        let mut current = self.0.lock();
+        let mut current = self.current.lock();
         if Arc::ptr_eq(&current, sheet) {
             *current = Arc::default();
         }
@@ -51,6 +61,7 @@ impl Aboard<'_> {
 
 impl Drop for Aboard<'_> {
     fn drop(&mut self) {
+        self.book.gathering.aboard.fetch_sub(1, Ordering::Relaxed);
         // Nobody is left to be told; a book that cannot be written refuses the next one.
         let _ = self.written();
     }
@@ -68,7 +79,6 @@ mod tests {
     use claviger_world::watch;
     use futures_util::FutureExt;
     use futures_util::future::join_all;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     /// A file that counts what is appended, and has room for so many pieces.
     struct Counted {
@@ -130,9 +140,12 @@ mod tests {
         let (mut leaves, mut stays) =
             (Box::pin(book.write_together(vec![page(1)])), book.write_together(vec![page(2)]).boxed());
         assert!(leaves.as_mut().now_or_never().is_none() && stays.as_mut().now_or_never().is_none());
+        assert!(book.answers_follow());
         drop(leaves);
         assert_eq!(times(&book), [1, 2], "whoever leaves first writes for all");
+        assert!(book.answers_follow(), "one still does");
         stays.await.unwrap();
+        assert!(!book.answers_follow());
         assert_eq!(file.appended.load(Ordering::Relaxed), 1);
     }
 
