@@ -59,7 +59,8 @@ impl Client {
         .await
     }
 
-    /// Retires a learner for ever.
+    /// Retires a learner for ever. Where a node does not confirm it, the answer takes some six seconds: a third of the
+    /// client's deadline, which is what one node is given to answer, must be longer than that.
     pub async fn retire_member(&self, node: u64) -> Result<v1::RetireMemberResponse, Error> {
         let ask = v1::RetireMemberRequest { node, request_id: request_id(Bytes::new()) };
         self.call(

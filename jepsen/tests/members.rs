@@ -107,6 +107,38 @@ fn a_dead_node_is_replaced_in_one_verb_and_never_listened_to_again() {
 }
 
 #[test]
+fn the_lead_is_handed_over_and_a_living_leader_is_removed() {
+    alone(async {
+        let mut cluster = Cluster::start_open(3, "removed").await.unwrap();
+        cluster.join(4).await.unwrap();
+        operator(&cluster, &["promote", "4"]);
+        cluster.settled("of four", |nodes| votes(nodes) == [1, 2, 3, 4]).await.unwrap();
+        cluster.open().await.unwrap();
+        let (first, _) = cluster.leader(None).await.unwrap();
+        operator(&cluster, &["transfer-leader"]);
+        let (leader, _) = cluster.leader(Some(first)).await.unwrap();
+        // One does not hear of the removal, and is named.
+        let away = (1..=4).find(|id| ![first, leader].contains(id)).unwrap();
+        cluster.node_mut(away).unwrap().kill().unwrap();
+        let said = operator(&cluster, &["remove", &leader.to_string()]);
+        let unheard = format!("node {leader} is retired; not confirmed by {away}: until they hear of it");
+        assert!(said.contains(&unheard), "{said}");
+        let gone = cluster.node_mut(leader).unwrap();
+        let (code, _) = gone.wait_end(Duration::from_secs(30)).unwrap();
+        assert_eq!(code, 3, "its supervisor does not start it again");
+        assert!(gone.log().unwrap().contains("was removed from its cluster"), "{}", gone.log().unwrap());
+        cluster.nodes.retain(|node| node.id() != leader);
+        create(&cluster, "tenants/default/keys/without-it").await.unwrap();
+        cluster.restart(away).await.unwrap();
+        cluster.open().await.unwrap();
+        let left: Vec<u64> = (1..=4).filter(|id| *id != leader).collect();
+        let status = cluster.settled("of three", |nodes| votes(nodes) == left).await.unwrap();
+        assert_eq!(wanted(&status.nodes, leader), Some(MemberRole::Retired));
+        assert!(operator(&cluster, &["remove", &leader.to_string()]).contains("is retired already"));
+    });
+}
+
+#[test]
 fn refuses_tickets_that_are_spent_and_changes_that_would_stop_the_cluster() {
     alone(async {
         let mut cluster = Cluster::start_open(3, "refuses").await.unwrap();

@@ -181,7 +181,7 @@ async fn ticket(client: &Client, node: u64, hours: u32, file: &Path) -> Result<u
 
 /// Lets a learner vote, and waits until it does.
 pub async fn promote(ask: &Promote, settings: &Settings, out: &Out) -> Result<Report, Failure> {
-    let client = settings.client()?;
+    let client = settings.patient_client()?;
     let status = vote(&client, ask.node, ask.in_place_of, &ask.patience, out).await?;
     let text = format!("node {} votes", ask.node);
     Ok(Report::new(json!({ "node": ask.node, "roster_epoch": status.roster_epoch }), text))
@@ -216,7 +216,7 @@ fn is_no_voter(status: &v1::GetClusterStatusResponse, node: u64, other: u64) -> 
 
 /// Takes a node out for ever.
 pub async fn remove(ask: &Remove, settings: &Settings, out: &Out) -> Result<Report, Failure> {
-    let client = settings.client()?;
+    let client = settings.patient_client()?;
     retire(&client, ask.node, &ask.patience, out).await
 }
 
@@ -266,7 +266,7 @@ fn retired(node: u64, unconfirmed: &[u64]) -> String {
 
 /// Puts a new node in the place of another.
 pub async fn replace(ask: &Replace, settings: &Settings, out: &Out) -> Result<Report, Failure> {
-    let client = settings.client()?;
+    let client = settings.patient_client()?;
     let status = client.cluster_status().await?;
     can_replace(&status, ask.node, ask.with)?;
     if !status.nodes.iter().any(|node| node.node == ask.with) {

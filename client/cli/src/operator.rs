@@ -337,17 +337,22 @@ async fn seal_one(settings: &Settings) -> Result<Report, Failure> {
 
 /// Only the leader can; which of our addresses is the leader's is found by asking.
 async fn transfer_leader(settings: &Settings) -> Result<Report, Failure> {
-    let mut last = Failure::new("no node was asked");
+    let (mut said, mut last) = (Vec::new(), Failure::new("no node was asked"));
     for (endpoint, node) in settings.client()?.each() {
         match node.transfer_leader().await {
             Ok(_) => {
                 return Ok(Report::new(json!({ "asked": endpoint.to_string() }), format!("{endpoint} hands over")));
             }
-            Err(error) if elsewhere(&error) => last = named(&endpoint, error.into()),
+            Err(error) if elsewhere(&error) => {
+                // One of them may be the leader: what it says must not go under in what the others do.
+                let one = named(&endpoint, error.into());
+                said.push(one.message.clone());
+                last = Failure { message: said.join("; "), ..one };
+            }
             Err(error) => return Err(named(&endpoint, error.into())),
         }
     }
-    Err(last.next("name all nodes in --addr: only the leader can hand over"))
+    Err(last.next("name all nodes in --addr: only the leader can hand over, and not while it is sealed"))
 }
 
 fn elsewhere(error: &Error) -> bool {

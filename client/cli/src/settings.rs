@@ -15,6 +15,8 @@ use std::time::Duration;
 const CONFIG_BYTES_MAX: usize = 64 << 10;
 /// Longest that a call may be given, in milliseconds.
 const DEADLINE_MS_MAX: u64 = 600_000;
+/// What a call is given, if nothing else is said, that waits for nodes which may not answer.
+const PATIENT: Duration = Duration::from_secs(30);
 
 /// What holds for this run.
 #[derive(Debug)]
@@ -75,6 +77,16 @@ impl Settings {
 
     /// A client for the cluster.
     pub fn client(&self) -> Result<Client, Failure> {
+        self.client_within(None)
+    }
+
+    /// A client for what waits until every node has heard of it, or a few seconds: a third of a deadline, which is what one
+    /// node is given to answer, must be longer than that.
+    pub fn patient_client(&self) -> Result<Client, Failure> {
+        self.client_within(Some(PATIENT))
+    }
+
+    fn client_within(&self, usual: Option<Duration>) -> Result<Client, Failure> {
         let addr = self.addr.as_deref().unwrap_or_default();
         let endpoints = if addr.is_empty() { Err(claviger_client::ConfigError::NoAddress) } else { addr.parse() }?;
         let files = Files {
@@ -84,9 +96,7 @@ impl Settings {
         };
         let mut config = Config::new(endpoints, files);
         config.domain = self.domain.clone();
-        if let Some(ms) = self.deadline_ms {
-            config.deadline = Duration::from_millis(ms);
-        }
+        config.deadline = self.deadline_ms.map(Duration::from_millis).or(usual).unwrap_or(config.deadline);
         Ok(Client::new(&config)?)
     }
 
