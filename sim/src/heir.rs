@@ -8,6 +8,7 @@ use crate::house::{ASTRAY, Life, WITH_OTHERS};
 use crate::promises::Promise;
 use crate::scene::Scene;
 use claviger_core::failure::Failure;
+use claviger_core::mandate::SignedMandate;
 use claviger_core::name::{NodeId, Signature};
 use claviger_core::policy::Operation;
 use claviger_core::share::Share;
@@ -100,7 +101,10 @@ impl<'a> Asking<'a> {
 
     /// One attempt, as far as it comes: a node that is off, or has its mandate already, is waited for.
     pub async fn goes_on(&self) {
-        let Some(life) = self.life().filter(|life| life.node.ledger().alone().is_none()) else { return };
+        let Some(life) = self.life() else { return };
+        if let Some(mandate) = life.node.ledger().alone() {
+            return self.is_of_enough(&mandate);
+        }
         drop(life);
         let errand = Errand::of_root(self.scene, Operation::BeginRecovery, self.dice);
         let begun = errand
@@ -162,6 +166,14 @@ impl<'a> Asking<'a> {
         if let Some(answer) = self.consents(holder, ask).await {
             self.scene.board.expect(Promise::Threshold, answer.is_err(), || "a false consent was counted".into());
         }
+    }
+
+    /// The answer to the last signature rarely comes: the node ends with it. What it starts again with tells.
+    fn is_of_enough(&self, mandate: &SignedMandate) {
+        let (signed, threshold) = (mandate.consents.len(), usize::from(self.scene.plan.threshold));
+        self.scene.board.expect(Promise::Threshold, signed >= threshold, || {
+            format!("node {} goes on alone by a mandate of {signed}; {threshold} are needed", self.heir)
+        });
     }
 
     fn is_enough(&self, recovery: &Recovery) {
