@@ -6,6 +6,8 @@ use claviger_jepsen::cluster::Cluster;
 use claviger_jepsen::load;
 use claviger_jepsen::stage::{WITNESS, alone, create, decrypt_as, encrypt, valid_calls};
 use claviger_proto::v1::SealState;
+use claviger_rocks::Rocks;
+use claviger_world::disk::{Batch, Disk, Reading, Space};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -161,6 +163,37 @@ fn refuses_to_open_over_a_book_that_was_begun_anew() {
 
         move_all(&book(&files), &aside.join("new"));
         move_all(&book(&aside), &files);
+        is_back(&mut cluster, &sealed).await;
+    });
+}
+
+/// The last record that is stored, changed in its last byte as the database would change it: no checksum says so. Answers what
+/// puts it back.
+async fn change_a_record(data: &Path) -> Batch {
+    let disk = Rocks::open(data, Box::new(|failed| panic!("{failed}"))).unwrap();
+    let of = |space| disk.scan(space, &[], None, 10_000).unwrap().pop().map(|pair| (space, pair));
+    let (space, (key, value)) = of(Space::Records).or_else(|| of(Space::RecordsOdd)).expect("there are records");
+    let mut changed = value.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    let (mut there, mut back) = (Batch::default(), Batch::default());
+    there.put(space, key.clone(), changed);
+    back.put(space, key, value);
+    disk.write(there).await.unwrap();
+    back
+}
+
+#[test]
+fn refuses_a_record_that_was_changed_past_the_checksums_of_the_tables() {
+    alone(async {
+        let mut cluster = opened("record").await;
+        let sealed = encrypt(&cluster, 1, WITNESS, b"before").await.unwrap();
+        cluster.node_mut(VICTIM).unwrap().kill().unwrap();
+        let back = change_a_record(&data(&cluster)).await;
+        ends_saying(&mut cluster, &["the data folder is damaged: the state's hash is another", "replace the node"]);
+        goes_on(&cluster, "without").await;
+        let disk = Rocks::open(&data(&cluster), Box::new(|failed| panic!("{failed}"))).unwrap();
+        disk.write(back).await.unwrap();
+        drop(disk);
         is_back(&mut cluster, &sealed).await;
     });
 }

@@ -124,8 +124,9 @@ async fn sync_fails(grounds: &mut Grounds, flag: &Path) -> Told<Seen> {
     fs::write(flag, b"").about("flag")?;
     let ended = ends(grounds).await?;
     grounds.rest(crew).await?;
-    let seen = said_of(grounds, ended)?;
+    let (seen, unnamed) = said_of(grounds, ended)?;
     let mut wrongs = grounds.come_back(&[VICTIM]).await?.wrongs;
+    wrongs.extend(unnamed);
     if !ended {
         wrongs.push(Wrong::Stuck("the node went on after a sync that failed".into()));
     }
@@ -138,10 +139,12 @@ async fn full(grounds: &mut Grounds) -> Told<Seen> {
     let refused = refuses(grounds).await?;
     grounds.rest(crew).await?;
     let ended = grounds.cluster.node_mut(VICTIM)?.has_ended()?;
-    let seen = if refused && !ended { "refused as book_full".into() } else { said_of(grounds, ended)? };
+    let (seen, unnamed) =
+        if refused && !ended { ("refused as book_full".into(), None) } else { said_of(grounds, ended)? };
     grounds.cluster.node_mut(VICTIM)?.kill()?;
     grounds.volume(VICTIM)?.free()?;
     let mut wrongs = grounds.come_back(&[VICTIM]).await?.wrongs;
+    wrongs.extend(unnamed);
     if !refused && !ended {
         wrongs.push(Wrong::Stuck("the node went on with a full disk".into()));
     }
@@ -173,10 +176,14 @@ async fn refuses(grounds: &mut Grounds) -> Told<bool> {
     Ok(false)
 }
 
-fn said_of(grounds: &Grounds, ended: bool) -> Told<String> {
+/// What the node said of it, and what is wrong where it ended without a name for it.
+fn said_of(grounds: &Grounds, ended: bool) -> Told<(String, Option<Wrong>)> {
     let said = grounds.said(VICTIM)?;
-    let line = named(&said).unwrap_or("without a name for it");
-    Ok(format!("the node {}: {line}", if ended { "ended" } else { "runs" }))
+    let line = named(&said);
+    let unnamed = ended && line.is_none();
+    let seen =
+        format!("the node {}: {}", if ended { "ended" } else { "runs" }, line.unwrap_or("without a name for it"));
+    Ok((seen, unnamed.then(|| Wrong::Stuck("the node ended without a name for what was wrong".into()))))
 }
 
 /// Flips a byte while the node is down, starts it, and flips it back if that was refused.

@@ -286,7 +286,20 @@ impl Node {
     /// Stops: hands over the lead, seals, closes the book.
     pub async fn stop(&self) {
         self.end_streams();
-        // Neither is waited for any longer than this: where no majority is left, nobody can lead, and no head is put.
+        // Who ends by itself has nothing that others should take, and often nobody who could.
+        if self.ended.borrow().is_none() {
+            self.part().await;
+        }
+        self.service.shut().await;
+        if let Err(why) = self.service.book.sync().await {
+            tracing::error!(%why, "the audit book could not be synced");
+        }
+        self.service.ledger.shutdown().await;
+    }
+
+    /// Leaves to others what they need. Neither is waited for any longer than a moment: where no majority is left, nobody can
+    /// lead, and no head is put.
+    async fn part(&self) {
         match runtime::timeout(PARTING_WAIT, self.service.sign_head()).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => tracing::warn!(%why, "the head of the audit book is not in the ledger"),
@@ -296,11 +309,6 @@ impl Node {
             let handed = self.service.ledger.transfer_leader(PARTING_WAIT).await;
             tracing::info!(?handed, "the lead was to be handed over");
         }
-        self.service.shut().await;
-        if let Err(why) = self.service.book.sync().await {
-            tracing::error!(%why, "the audit book could not be synced");
-        }
-        self.service.ledger.shutdown().await;
     }
 }
 
